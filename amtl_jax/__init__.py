@@ -1,0 +1,52 @@
+"""Active multi-task representation learning: which source tasks help, and how much to draw.
+
+Public names resolve on first use (PEP 562), so `import amtl_jax` costs nothing by itself.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "types": (
+        "Encoder Evidence FitResult Fitter Heads HeadStats Learner LearnerState Proposal "
+        "Relevance RoundInfo Strategy TaskBatch"
+    ),
+    "packing": "max_blocks pack",
+    "heads": "add_stats head_stats predict_heads refine_heads solve_heads",
+    "target": "LooRidge loo_ridge",
+    "relevance": "basis_pursuit lasso min_norm",
+    "allocation": "Risk allocate first_order_risk round_floor saving split_budget",
+    "metrics": (
+        "Interval accuracy balanced_accuracy excess_risk mean_squared_error paired_bootstrap "
+        "representation_risk roc_auc subspace_distance"
+    ),
+    "encoders.linear": "LinearEncoder linear_encoder module_encoder",
+    "fitting.lbfgs": "lbfgs_fitter",
+    "fitting.variable_projection": "variable_projection_fitter",
+    "fitting.penalty": "fit_with_penalty",
+    "strategies.uniform": "uniform",
+    "strategies.a_mtrl": "a_mtrl",
+    "strategies.l1_a_mtrl": "l1_a_mtrl",
+    "strategies.known_relevance": "known_relevance",
+    "strategies.one_of": "choose one_of",
+    "learner": "Floor active_learner alignment",
+    "data.sources": "ArraySource Rows TaskSource",
+    "data.synthetic": "SCENARIOS SyntheticSource SyntheticTruth synthetic_truth",
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str):
+    """Imports the module that defines a public name when the name is first asked for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Representations as flax.linen modules; the only folder that imports flax."""

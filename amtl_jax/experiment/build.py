@@ -1,0 +1,172 @@
+"""From a config to the parts of an experiment: tasks, fitter, learner."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from amtl_jax.data.corruptions import CORRUPTIONS
+from amtl_jax.data.digits import digit_pool, digit_splits
+from amtl_jax.data.sources import ArraySource, Rows, TaskSource
+from amtl_jax.data.synthetic import SyntheticSource, SyntheticTruth, synthetic_truth
+from amtl_jax.encoders.linear import linear_encoder
+from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig, SyntheticConfig
+from amtl_jax.fitting.lbfgs import lbfgs_fitter
+from amtl_jax.fitting.variable_projection import variable_projection_fitter
+from amtl_jax.learner import Floor, active_learner
+from amtl_jax.packing import default_block_rows, max_blocks, pack
+from amtl_jax.strategies.a_mtrl import a_mtrl
+from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl
+from amtl_jax.strategies.one_of import one_of
+from amtl_jax.strategies.uniform import uniform
+from amtl_jax.types import Array, Fitter, Learner, TaskBatch
+
+RULES = {"uniform": uniform, "a_mtrl": a_mtrl, "l1_a_mtrl": l1_a_mtrl}
+_DATA_KEY, _TARGET_KEY, _TEST_KEY, _LEARNER_KEY = range(4)
+
+
+class Problem(NamedTuple):
+    """The tasks of an experiment.
+
+    Attributes:
+      source: the M source tasks.
+      target_name: for people.
+      draw_target: `key -> Rows`, the target sample as task M.
+      test: test rows of the target, as task M.
+      is_classification: whether labels are 0/1 and outputs above ½ mean 1.
+      truth: the known truth of a synthetic problem.
+    """
+
+    source: TaskSource
+    target_name: str
+    draw_target: Callable[[Array], Rows]
+    test: Rows
+    is_classification: bool
+    truth: SyntheticTruth | None
+
+
+def build_problem(config: Config) -> Problem:
+    """Makes or loads the tasks.
+
+    Raises:
+      ConfigError: if the config names an unknown target or asks for more rows than there are.
+    """
+    if isinstance(config.data, DigitsConfig):
+        return _digits(config, config.data)
+    return _synthetic(config, config.data)
+
+
+def _digits(config: Config, data: DigitsConfig) -> Problem:
+    corruption, _, digit = data.target.rpartition("_")
+    if corruption not in CORRUPTIONS or digit not in set("0123456789"):
+        raise ConfigError(
+            f"data.target must be <corruption>_<digit> with a corruption of "
+            f"{', '.join(CORRUPTIONS)}, got {data.target!r}."
+        )
+    pool = digit_pool(seed=data.pool_seed)
+    split = digit_splits(pool.labels, seed=data.pool_seed)
+    if config.num_target > len(split.target):
+        raise ConfigError(
+            f"num_target is {config.num_target}, but the target has {len(split.target)} rows."
+        )
+    images = pool.images.reshape(len(CORRUPTIONS), len(pool.labels), -1)
+    others = [name for name in CORRUPTIONS if name != corruption]
+    inputs = {name: images[CORRUPTIONS.index(name)][split.source] for name in others}
+    is_digit = pool.labels[:, None] == np.arange(10)[None]  # [N, 10]
+    tasks = [(name, label) for name in others for label in range(10)]
+    source = ArraySource(
+        inputs,
+        {f"{name}_{label}": is_digit[split.source, label] for name, label in tasks},
+        pools={f"{name}_{label}": name for name, label in tasks},
+    )
+    own = images[CORRUPTIONS.index(corruption)].astype(np.float32) / 255.0
+    labels = is_digit[:, int(digit)].astype(np.float32)[:, None]
+
+    def rows(chosen):
+        return Rows(own[chosen], labels[chosen], np.full(len(chosen), len(tasks), np.int32))
+
+    def draw_target(key):
+        order = np.asarray(jax.random.permutation(key, len(split.target)))
+        return rows(split.target[order[: config.num_target]])
+
+    return Problem(source, data.target, draw_target, rows(split.test), True, None)
+
+
+def _synthetic(config: Config, data: SyntheticConfig) -> Problem:
+    truth = synthetic_truth(
+        data.scenario,
+        seed=data.truth_seed,
+        num_tasks=data.num_tasks,
+        input_dim=data.input_dim,
+        num_features=data.num_features,
+        noise=data.noise,
+    )
+    source = SyntheticSource(truth)
+    test = source.draw_target(
+        jax.random.fold_in(jax.random.key(data.truth_seed), _TEST_KEY), data.num_test
+    )
+
+    def draw_target(key):
+        return source.draw_target(key, config.num_target)
+
+    return Problem(source, f"{data.scenario} target", draw_target, test, False, truth)
+
+
+def build_fitter(config: Config, num_tasks: int) -> Fitter:
+    """Builds the fit of the representation for M sources and the target."""
+    encoder = linear_encoder(config.fit.num_features)
+    if config.fit.method == "lbfgs":
+        return lbfgs_fitter(
+            encoder,
+            num_tasks=num_tasks,
+            intercept=config.fit.intercept,
+            num_steps=config.fit.num_steps,
+            tolerance=config.fit.tolerance,
+        )
+    return variable_projection_fitter(
+        encoder,
+        optax.adam(config.fit.learning_rate),
+        num_tasks=num_tasks,
+        num_steps=config.fit.num_steps,
+        intercept=config.fit.intercept,
+    )
+
+
+def build_learner(config: Config, problem: Problem) -> tuple[Learner, tuple[str, ...]]:
+    """Builds one learner for all arms that buy samples, and their names in order of index."""
+    arms = tuple(arm for arm in config.arms if arm in RULES)
+    num_sources = len(problem.source.names)
+    learner = active_learner(
+        build_fitter(config, num_sources + 1),
+        one_of(tuple(RULES[arm]() for arm in arms)),
+        num_sources=num_sources,
+        num_target=config.num_target,
+        budget=config.budget,
+        schedule=config.schedule,
+        floor=Floor(config.floor.count, config.floor.share, config.floor.root),
+        capacity=problem.source.capacity,
+        penalty=config.fit.penalty,
+        penalties=config.fit.penalties,
+        intercept=config.fit.intercept,
+    )
+    return learner, arms
+
+
+def pack_campaign(config: Config, rows: Rows, target: Rows, num_sources: int) -> TaskBatch:
+    """Packs what was bought and the target sample into blocks whose shape depends on the config.
+
+    Every round of every arm and seed has the same shape, so one compiled `tell` serves all.
+    """
+    num_tasks = num_sources + 1
+    num_rows = config.budget + config.num_target
+    block_rows = config.block_rows or default_block_rows(num_rows, num_tasks)
+    return pack(
+        np.concatenate([rows.x, target.x]),
+        np.concatenate([rows.y, target.y]),
+        np.concatenate([rows.task, target.task]),
+        num_tasks=num_tasks,
+        block_rows=block_rows,
+        num_blocks=max_blocks(num_rows, num_tasks, block_rows),
+    )

@@ -1,0 +1,106 @@
+"""Test metrics of predictions, and what one arm gained over another."""
+
+import functools
+
+import jax
+import numpy as np
+
+from amtl_jax.data.synthetic import SyntheticTruth
+from amtl_jax.metrics import (
+    accuracy,
+    balanced_accuracy,
+    excess_risk,
+    mean_squared_error,
+    paired_bootstrap,
+    representation_risk,
+    roc_auc,
+)
+
+CLASSIFICATION = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "auc": roc_auc,
+    "mse": mean_squared_error,
+}
+REGRESSION = {"mse": mean_squared_error}
+LOWER_IS_BETTER = {"mse", "excess_risk", "representation_risk"}
+
+
+def metrics_of(is_classification: bool) -> dict:
+    """Returns the metrics of a kind of problem by name, the primary one first."""
+    return CLASSIFICATION if is_classification else REGRESSION
+
+
+@functools.partial(jax.jit, static_argnames="is_classification")
+def _evaluate(predictions, labels, *, is_classification: bool) -> dict:
+    return {
+        name: metric(predictions, labels) for name, metric in metrics_of(is_classification).items()
+    }
+
+
+def evaluate(predictions: np.ndarray, labels: np.ndarray, *, is_classification: bool) -> dict:
+    """Computes all test metrics of `[n, 1]` predictions as Python floats by name."""
+    values = _evaluate(predictions[:, 0], labels[:, 0], is_classification=is_classification)
+    return {name: float(value) for name, value in values.items()}
+
+
+def risks(truth: SyntheticTruth, kernel: np.ndarray, head: np.ndarray) -> dict:
+    """Computes the excess risk of a linear predictor against the known truth, as floats.
+
+    Args:
+      truth: of one output.
+      kernel: `[D, K]`.
+      head: `[K]`.
+    """
+    theta = np.asarray(truth.encoder @ truth.target_head, np.float32)
+    return {
+        "excess_risk": float(excess_risk(kernel, head, theta)),
+        "representation_risk": float(representation_risk(kernel, theta)),
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("is_classification", "num_resamples", "level"))
+def _differences(arm, base, labels, key, *, is_classification, num_resamples, level):
+    return {
+        name: paired_bootstrap(
+            metric, arm, base, labels, key=key, num_resamples=num_resamples, level=level
+        )
+        for name, metric in metrics_of(is_classification).items()
+    }
+
+
+def differences(
+    arm: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    *,
+    is_classification: bool,
+    num_resamples: int,
+    level: float,
+) -> dict:
+    """Compares two arms on the same test rows with paired bootstrap intervals.
+
+    Args:
+      arm: `[S, n]` predictions, a row per seed.
+      base: `[S, n]` predictions of what it is compared with.
+      labels: `[n]`.
+      is_classification: which metrics to use.
+      num_resamples: bootstrap resamples.
+      level: coverage of the intervals.
+
+    Returns:
+      By metric name: `difference`, `low`, `high` (arm minus base) as floats.
+    """
+    intervals = _differences(
+        arm,
+        base,
+        labels,
+        jax.random.key(0),
+        is_classification=is_classification,
+        num_resamples=num_resamples,
+        level=level,
+    )
+    return {
+        name: {field: float(value) for field, value in interval._asdict().items()}
+        for name, interval in intervals.items()
+    }

@@ -1,0 +1,1 @@
+"""Representation fits: one signature, `Fitter(init, fit)`, for every encoder and optimiser."""

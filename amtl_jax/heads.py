@@ -1,0 +1,280 @@
+"""Closed-form linear heads for all tasks at once: statistics, weighted ridge, refinement.
+
+Everything a ridge head needs from its samples is one Gram matrix of the rows `[phi(x), 1, y]`.
+`head_stats` forms it for every block in one batched matmul and adds the blocks of each task;
+such sums add over batches, rounds and devices. `solve_heads` then costs M small Cholesky
+factors and never sees a sample again.
+
+What float32 statistics lost cannot be won back from them: a Gram matrix squares the condition
+number. `refine_heads` therefore goes back to the rows, with one QR factor per task.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
+
+# TF32 or bf16 products, the default on accelerators, ruin a Gram matrix.
+_PRECISION = jax.lax.Precision.HIGHEST
+_SUM_ROWS = 64
+_STATS_REFINEMENTS = 2
+_ROW_REFINEMENTS = 3
+_NEGLIGIBLE = 16.0  # in units of the float epsilon
+
+
+def head_stats(features: Array, batch: TaskBatch, *, num_tasks: int) -> HeadStats:
+    """Sums the sufficient statistics of every task's head over the rows of a batch.
+
+    Args:
+      features: `[B, R, K]` features of `batch.x`.
+      batch: packed samples; its `y`, `weight` and `task` are used.
+      num_tasks: M, static.
+
+    Returns:
+      `HeadStats` of M tasks. Tasks without a block get zeros.
+
+    Raises:
+      ValueError: if `features` does not share B and R with the batch.
+    """
+    if features.ndim != 3 or features.shape[:2] != batch.weight.shape:
+        raise ValueError(
+            f"head_stats expects features [B, R, K] for a batch with B, R = {batch.weight.shape}, "
+            f"got shape {features.shape}."
+        )
+    num_features = features.shape[-1]
+    ones = jnp.ones_like(features[..., :1])
+    rows = jnp.concatenate([features, ones, batch.y.astype(features.dtype)], axis=-1)
+    weighted = batch.weight[..., None] * rows
+    products = _short_products(weighted, rows).sum(axis=1)
+    total = jax.ops.segment_sum(products, batch.task, num_tasks)
+    one, label = num_features, num_features + 1
+    return HeadStats(
+        gram=total[:, :one, :one],
+        moment=total[:, :one, label:],
+        energy=jnp.diagonal(total[:, label:, label:], axis1=1, axis2=2),
+        feature_sum=total[:, :one, one],
+        label_sum=total[:, one, label:],
+        count=total[:, one, one],
+    )
+
+
+def _short_products(left: Array, right: Array) -> Array:
+    """`[B, R, P]` twice to `[B, R/64, P, P]`: short sums first keep the float32 rounding small."""
+    num_blocks, block_rows, width = left.shape
+    chunks = block_rows // _SUM_ROWS if block_rows % _SUM_ROWS == 0 and block_rows else 1
+    shape = (num_blocks, chunks, block_rows // chunks, width)
+    return jnp.einsum(
+        "bcrp,bcrq->bcpq", left.reshape(shape), right.reshape(shape), precision=_PRECISION
+    )
+
+
+def add_stats(*stats: HeadStats) -> HeadStats:
+    """Adds statistics of the same tasks from several batches, rounds or devices."""
+    return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves), *stats)
+
+
+@functools.partial(jax.jit, static_argnames="intercept")
+def solve_heads(stats: HeadStats, *, ridge, intercept: bool = True) -> Heads:
+    """Solves the weighted ridge least squares of all M heads.
+
+    Minimises `Σ ω ‖y − c − Wᵀφ‖² + ridge ‖W‖²` for each task, the intercept c unpenalised: with an
+    intercept, features and labels are centred by the task's weighted means. Every system is
+    scaled to unit diagonal, factored by Cholesky and refined twice. Where float32 cannot factor
+    it (fewer rows than features and no ridge, collinear features), the smallest diagonal of
+    4ε·8ʲ that makes it positive definite is added. So every task is defined and finite:
+    a task with one row predicts its label, a task with none predicts 0, and a feature that is
+    constant to float precision gets weight 0.
+
+    Args:
+      stats: statistics of M tasks.
+      ridge: scalar or `[M]`, non-negative, in units of the Gram matrix (λ times the count).
+      intercept: whether heads have an intercept; static.
+
+    Returns:
+      `Heads`: weight `[M, K, O]`, bias `[M, O]`, residual_variance `[M, O]`.
+
+    References:
+      Chen, Du, Jamieson. Active Multi-Task Representation Learning. ICML 2022, Algorithm 1.
+    """
+    ridge = jnp.broadcast_to(jnp.asarray(ridge, stats.gram.dtype), stats.count.shape)
+    return jax.vmap(functools.partial(_solve_head, intercept=intercept))(stats, ridge)
+
+
+def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
+    """One task's head from its statistics (no leading axis)."""
+    count = jnp.where(stats.count > 0, stats.count, 1.0)
+    mean = stats.feature_sum / count * intercept  # [K]
+    label_mean = stats.label_sum / count * intercept  # [O]
+    gram = stats.gram - jnp.outer(mean, stats.feature_sum)
+    moment = stats.moment - jnp.outer(mean, stats.label_sum)
+    energy = stats.energy - label_mean * stats.label_sum
+
+    epsilon = jnp.finfo(gram.dtype).eps
+    spread, raw = jnp.diagonal(gram), jnp.diagonal(stats.gram)  # [K]
+    # What centring leaves of a constant feature is rounding: it must not be scaled up to a unit.
+    alive = spread > _NEGLIGIBLE * epsilon * raw
+    scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, spread + ridge, 1.0)), 0.0)
+    scaled_gram = jnp.outer(scale, scale) * gram  # [K, K], diagonal ≤ 1
+    penalty = jnp.where(alive, ridge * scale**2, 1.0)
+    system = scaled_gram + jnp.diag(penalty)
+    factor = _cholesky(system, epsilon)
+
+    solve = functools.partial(jax.scipy.linalg.cho_solve, (factor, True))
+    target = scale[:, None] * moment
+    scaled_weight = solve(target)
+    for _ in range(_STATS_REFINEMENTS):
+        defect = target - jnp.matmul(system, scaled_weight, precision=_PRECISION)
+        scaled_weight += solve(defect)
+
+    weight = scale[:, None] * scaled_weight
+    fitted = jnp.matmul(gram, weight, precision=_PRECISION)
+    rss = energy - 2 * jnp.sum(weight * moment, axis=0) + jnp.sum(weight * fitted, axis=0)
+    hat_trace = jnp.sum(solve(jnp.eye(len(mean), dtype=gram.dtype)) * scaled_gram)
+    freedom = jnp.maximum(stats.count - intercept - hat_trace, 1.0)
+    return Heads(
+        weight=weight,
+        bias=label_mean - jnp.matmul(mean, weight, precision=_PRECISION),
+        residual_variance=jnp.maximum(rss, 0.0) / freedom,
+    )
+
+
+def _cholesky(system: Array, epsilon: Array) -> Array:
+    """Cholesky factor of a unit-diagonal matrix, raised by the least 4ε·8ʲ that makes one exist."""
+
+    def factorise(lift):
+        return jnp.linalg.cholesky(system + lift * jnp.eye(len(system), dtype=system.dtype))
+
+    def failed(carry):
+        return ~jnp.isfinite(carry[1]).all() & (carry[0] < 1.0)  # a NaN system would never end
+
+    def raise_it(carry):
+        lift = 8.0 * carry[0]
+        return lift, factorise(lift)
+
+    first = jnp.asarray(4.0 * epsilon, system.dtype)
+    return jax.lax.while_loop(failed, raise_it, (first, factorise(first)))[1]
+
+
+def predict_heads(heads: Heads, features: Array, batch: TaskBatch) -> Array:
+    """Predicts every row of a batch with the head of its block's task.
+
+    Args:
+      heads: heads of M tasks.
+      features: `[B, R, K]` features of `batch.x`.
+      batch: packed samples; only `task` is used.
+
+    Returns:
+      `[B, R, O]` predictions, also for padding rows.
+    """
+    weight, bias = heads.weight[batch.task], heads.bias[batch.task]
+    product = jnp.einsum("brk,bko->bro", features, weight, precision=_PRECISION)
+    return product + bias[:, None, :]
+
+
+@functools.partial(jax.jit, static_argnames="intercept")
+def refine_heads(
+    heads: Heads, features: Array, batch: TaskBatch, *, ridge, intercept: bool = True
+) -> Heads:
+    """Improves heads from the rows, where their Gram matrix is too ill-conditioned for floats.
+
+    The triangular factor of every task's centred rows comes from a blockwise QR (a segmented
+    tree over the blocks: the condition number is never squared); it then preconditions three
+    corrections whose residuals are computed from the rows (corrected semi-normal equations).
+    The error grows with κ, not with κ² as that of `solve_heads`.
+
+    Args:
+      heads: heads of M tasks to start from, any finite values.
+      features: `[B, R, K]` features of `batch.x`.
+      batch: packed samples, blocks of a task adjacent as `pack` makes them.
+      ridge: scalar or `[M]`, as in `solve_heads`.
+      intercept: as in `solve_heads`; static.
+
+    Returns:
+      `Heads` of the same shapes; the residual variance is recomputed from the rows.
+
+    References:
+      Björck. Stability analysis of the method of seminormal equations. 1987.
+      Demmel, Grigori, Hoemmen, Langou. Communication-optimal parallel and sequential QR. 2012.
+    """
+    num_tasks, num_features, _ = heads.weight.shape
+    dtype = features.dtype
+    ridge = jnp.broadcast_to(jnp.asarray(ridge, dtype), (num_tasks,))
+    root = jnp.sqrt(batch.weight)[..., None]  # [B, R, 1]
+
+    def task_sum(rows):  # [B, R, P] -> [M, P]
+        return jax.ops.segment_sum(rows.sum(axis=1), batch.task, num_tasks)
+
+    count = task_sum(batch.weight[..., None])  # [M, 1]
+    safe_count = jnp.where(count > 0, count, 1.0)
+
+    def centred(values):
+        if not intercept:
+            return jnp.zeros((num_tasks, values.shape[-1]), dtype), root * values
+        mean = task_sum(batch.weight[..., None] * values) / safe_count
+        # The mean of what is left repairs the rounding of the first mean.
+        left = values - mean[batch.task][:, None]
+        mean += task_sum(batch.weight[..., None] * left) / safe_count
+        return mean, root * (values - mean[batch.task][:, None])
+
+    mean, rows = centred(features)
+    label_mean, labels = centred(batch.y.astype(dtype))
+    norm = jnp.sqrt(task_sum(rows**2) + ridge[:, None])  # [M, K]
+    raw = jnp.sqrt(task_sum((root * features) ** 2))
+    alive = norm > _NEGLIGIBLE * jnp.finfo(dtype).eps * raw
+    scale = jnp.where(alive, 1.0 / jnp.where(alive, norm, 1.0), 0.0)
+    rows = rows * scale[batch.task][:, None, :]
+    factor = _triangular_factors(rows, batch.task, num_tasks)
+
+    # Ridge rows, and a trace of the float epsilon that keeps the factor of a rank-deficient task
+    # regular; its bias, (εκ)², is far below the rounding of the corrections.
+    tail = jnp.where(alive, jnp.sqrt(ridge)[:, None] * scale, 1.0)
+    tail = jnp.maximum(tail, 4.0 * jnp.finfo(dtype).eps)
+    factor = _qr_factor(jnp.concatenate([factor, jax.vmap(jnp.diag)(tail)], axis=1))
+
+    solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=False)
+    penalty = ridge[:, None] * scale**2
+    weight = jnp.where(alive[..., None], heads.weight * norm[..., None], 0.0)
+
+    def residual_of(weight):
+        product = jnp.einsum("brk,bko->bro", rows, weight[batch.task], precision=_PRECISION)
+        return labels - product
+
+    for _ in range(_ROW_REFINEMENTS):
+        products = jnp.einsum("brk,bro->bko", rows, residual_of(weight), precision=_PRECISION)
+        gradient = jax.ops.segment_sum(products, batch.task, num_tasks)
+        gradient -= penalty[..., None] * weight
+        weight += jax.vmap(lambda r, g: solve(r, solve(r, g, trans=1)))(factor, gradient)
+    rss = task_sum(residual_of(weight) ** 2)
+    identity = jnp.eye(num_features, dtype=dtype)
+    inverse = jax.vmap(lambda r: solve(r, identity))(factor)
+    hat_trace = alive.sum(axis=1) - jnp.sum(inverse**2 * (penalty * alive)[:, :, None], axis=(1, 2))
+    freedom = jnp.maximum(count - intercept - hat_trace[:, None], 1.0)
+    weight = weight * scale[..., None]
+    bias = label_mean - jnp.einsum("mk,mko->mo", mean, weight, precision=_PRECISION)
+    return Heads(weight, bias, rss / freedom)
+
+
+def _qr_factor(matrix: Array) -> Array:
+    """`[..., P, K]` to the `[..., K, K]` triangular factor, padded by zero rows if P < K."""
+    missing = matrix.shape[-1] - matrix.shape[-2]
+    if missing > 0:
+        matrix = jnp.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + [(0, missing), (0, 0)])
+    return jnp.linalg.qr(matrix, mode="r")
+
+
+def _triangular_factors(rows: Array, task: Array, num_tasks: int) -> Array:
+    """`[B, R, K]` rows to each task's `[M, K, K]` factor: a tree over adjacent blocks of a task."""
+
+    def join(left, right):
+        left_task, left_factor = left
+        right_task, right_factor = right
+        same = (left_task == right_task)[:, None, None]
+        stacked = jnp.concatenate([jnp.where(same, left_factor, 0.0), right_factor], axis=1)
+        return right_task, _qr_factor(stacked)
+
+    _, factors = jax.lax.associative_scan(join, (task, _qr_factor(rows)))
+    is_last = jnp.append(task[1:] != task[:-1], True)
+    factors = jnp.where(is_last[:, None, None], factors, 0.0)
+    return jax.ops.segment_sum(factors, task, num_tasks)

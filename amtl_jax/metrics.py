@@ -1,0 +1,314 @@
+"""How good a target predictor is: on test rows, against a known truth, and with an interval.
+
+Row metrics are pure functions `(scores [n], labels [n], *, weight [n]) -> []` in float32. Rows of
+weight 0 change nothing, a NaN score gives NaN, and so does a metric whose class is absent.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from amtl_jax.types import Array
+
+_CHUNK = 2**21  # row weights held at once by the bootstrap: 8 MB of float32
+
+
+class Interval(NamedTuple):
+    """A difference of two arms with its percentile bootstrap interval.
+
+    Attributes:
+      difference: `[]` metric of a minus metric of b on the rows as given.
+      low: `[]` lower end of the interval.
+      high: `[]` upper end.
+    """
+
+    difference: Array
+    low: Array
+    high: Array
+
+
+def accuracy(scores, labels, *, threshold: float = 0.5, weight=None) -> Array:
+    """Share of rows whose prediction, 1 where the score exceeds `threshold`, is the label.
+
+    Args:
+      scores: `[n]`.
+      labels: `[n]` 0 or 1 (or bool).
+      threshold: scores above it predict 1.
+      weight: `[n]` non-negative row weights; None: all 1.
+
+    Raises:
+      ValueError: for shapes that differ.
+    """
+    scores, positive, weight = _rows("accuracy", scores, labels, weight)
+    return _mean(_hits(scores, positive, threshold), weight)
+
+
+def balanced_accuracy(scores, labels, *, threshold: float = 0.5, weight=None) -> Array:
+    """Mean of the accuracies on the positive and on the negative rows. Arguments as `accuracy`."""
+    scores, positive, weight = _rows("balanced_accuracy", scores, labels, weight)
+    hits = _hits(scores, positive, threshold)
+    return (_mean(hits, weight * positive) + _mean(hits, weight * ~positive)) / 2
+
+
+def roc_auc(scores, labels, *, weight=None) -> Array:
+    """Probability that a positive row scores above a negative one; ties count one half.
+
+    Args:
+      scores: `[n]`, any monotone scale.
+      labels: `[n]` 0 or 1 (or bool).
+      weight: `[n]` non-negative row weights; None: all 1.
+
+    Raises:
+      ValueError: for shapes that differ.
+
+    References:
+      Mann, Whitney. Ann. Math. Stat. 1947.
+    """
+    scores, positive, weight = _rows("roc_auc", scores, labels, weight)
+    order = jnp.argsort(scores)
+    ordered = scores[order]
+    negatives = (weight * ~positive)[order]
+    through = jnp.cumsum(negatives)
+    changes = ordered[1:] != ordered[:-1]
+    first, last = jnp.append(True, changes), jnp.append(changes, True)
+    # Negatives before and through each row's run of equal scores; both only grow along the rows.
+    below = jax.lax.cummax(jnp.where(first, through - negatives, 0))
+    upto = jax.lax.cummin(jnp.where(last, through, jnp.inf), reverse=True)
+    wins = (below + upto) / 2 / jnp.sum(negatives)  # NaN where there is no negative row
+    auc = _mean(wins, (weight * positive)[order])
+    return jnp.where(jnp.any(jnp.isnan(scores)), jnp.nan, auc)
+
+
+def mean_squared_error(predictions, labels, *, weight=None) -> Array:
+    """Weighted mean of (prediction − label)².
+
+    Args:
+      predictions: `[n]`.
+      labels: `[n]` real.
+      weight: `[n]` non-negative row weights; None: all 1.
+
+    Raises:
+      ValueError: for shapes that differ.
+    """
+    predictions, _, weight = _rows("mean_squared_error", predictions, labels, weight)
+    return _mean((predictions - jnp.asarray(labels, predictions.dtype)) ** 2, weight)
+
+
+def _rows(name: str, scores, labels, weight) -> tuple[Array, Array, Array]:
+    """Scores, positive labels and weights as `[n]` arrays of float, bool, float."""
+    weight = jnp.ones(np.shape(scores)) if weight is None else weight
+    shapes = [list(np.shape(value)) for value in (scores, labels, weight)]
+    if len(shapes[0]) != 1 or shapes[0] == [0] or not shapes[0] == shapes[1] == shapes[2]:
+        raise ValueError(
+            f"{name}: expected scores, labels and weight of one shape [n] with n ≥ 1, got "
+            f"{shapes[0]}, {shapes[1]} and {shapes[2]}; use jax.vmap for several at once."
+        )
+    return jnp.asarray(scores, float), jnp.asarray(labels) > 0.5, jnp.asarray(weight, float)
+
+
+def _hits(scores, positive, threshold) -> Array:
+    return jnp.where(jnp.isnan(scores), jnp.nan, (scores > threshold) == positive)
+
+
+def _mean(values, weight) -> Array:
+    """Weighted mean over the rows of positive weight; NaN where there is none."""
+    return jnp.sum(jnp.where(weight > 0, weight * values, 0)) / jnp.sum(weight)
+
+
+def excess_risk(encoder_weight, head, truth, *, bias=0.0) -> Array:
+    """Excess risk `‖B̂ŵ − θ_T‖² + bias²` of a linear predictor, for x ~ (0, I).
+
+    Args:
+      encoder_weight: `[D, K]` B̂.
+      head: `[K]` ŵ of the target.
+      truth: `[D]` θ_T, the target's true parameter.
+      bias: `[]` difference of the intercepts.
+
+    Raises:
+      ValueError: for shapes that do not match.
+    """
+    _expect("excess_risk", "encoder_weight", encoder_weight, ("D", "K"))
+    num_inputs, num_features = np.shape(encoder_weight)
+    _expect("excess_risk", "head", head, (num_features,))
+    _expect("excess_risk", "truth", truth, (num_inputs,))
+    error = jnp.matmul(encoder_weight, head, precision="highest") - jnp.asarray(truth)
+    return jnp.sum(error**2) + jnp.asarray(bias, error.dtype) ** 2
+
+
+def representation_risk(encoder_weight, truth, *, input_covariance=None) -> Array:
+    """Risk that the best head leaves, `min_w E(xᵀθ_T − xᵀB̂w)²`: what the representation costs.
+
+    Args:
+      encoder_weight: `[D, K]` B̂, of any rank.
+      truth: `[D]` θ_T.
+      input_covariance: `[D, D]` second moment of x, positive definite; None: the identity.
+
+    Raises:
+      ValueError: for shapes that do not match.
+    """
+    _expect("representation_risk", "encoder_weight", encoder_weight, ("D", "K"))
+    num_inputs = np.shape(encoder_weight)[0]
+    _expect("representation_risk", "truth", truth, (num_inputs,))
+    basis, target = jnp.asarray(encoder_weight, float), jnp.asarray(truth, float)
+    if input_covariance is not None:
+        _expect(
+            "representation_risk", "input_covariance", input_covariance, (num_inputs, num_inputs)
+        )
+        root = jnp.linalg.cholesky(jnp.asarray(input_covariance, float)).T
+        basis, target = (jnp.matmul(root, value, precision="highest") for value in (basis, target))
+    # Not QR: it would complete a rank-deficient basis with directions that B̂ does not have.
+    left, scale, _ = jnp.linalg.svd(basis, full_matrices=False)
+    cutoff = max(basis.shape) * jnp.finfo(basis.dtype).eps * scale[0]
+    residual = _outside(jnp.where(scale > cutoff, left, 0), target[:, None])
+    return jnp.sum(residual**2)
+
+
+def subspace_distance(a, b) -> Array:
+    """Sine of the largest principal angle between the column spaces of `a` and `b`, in [0, 1].
+
+    Taken from the residual of projecting one onto the other, so that small angles keep their
+    digits in float32, where √(1 − cos²) loses everything below 3e-4.
+
+    Args:
+      a: `[D, K]` of full column rank, need not be orthonormal.
+      b: `[D, K]` likewise.
+
+    Raises:
+      ValueError: for shapes that do not match.
+
+    References:
+      Björck, Golub. Numerical Methods for Computing Angles Between Linear Subspaces. 1973.
+    """
+    _expect("subspace_distance", "a", a, ("D", "K"))
+    _expect("subspace_distance", "b", b, np.shape(a))
+    if np.shape(a)[0] < np.shape(a)[1]:
+        raise ValueError(f"subspace_distance: expected D ≥ K, got [D, K] = {list(np.shape(a))}.")
+    first, second = (jnp.linalg.qr(jnp.asarray(value, float))[0] for value in (a, b))
+    return jnp.linalg.norm(_outside(first, second), ord=2)
+
+
+def _outside(basis, vectors) -> Array:
+    """Part of `vectors` orthogonal to an orthonormal `basis`; twice is enough (Kahan)."""
+    for _ in range(2):
+        inside = jnp.matmul(basis.T, vectors, precision="highest")
+        vectors = vectors - jnp.matmul(basis, inside, precision="highest")
+    return vectors
+
+
+def _expect(function: str, name: str, value, shape: tuple[int | str, ...]) -> None:
+    """Raises unless the shape fits; a letter in `shape` stands for any size."""
+    got = np.shape(value)
+    wanted = [want if isinstance(want, int) else size for want, size in zip(shape, got)]
+    if len(got) != len(shape) or list(got) != wanted or 0 in got:
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"{function}: expected {name} of shape [{expected}], got {list(got)}.")
+
+
+def paired_bootstrap(
+    metric: Callable[..., Array],
+    scores_a,
+    scores_b,
+    labels,
+    *,
+    key: Array,
+    num_resamples: int = 2000,
+    level: float = 0.95,
+    groups=None,
+    num_groups: int | None = None,
+) -> Interval:
+    """Percentile interval of `metric(a) − metric(b)` over resampled test rows.
+
+    Both arms see the same resample, so what makes a row hard for both cancels. A resample is a
+    vector of row weights (how often each row was drawn): nothing is gathered. With `groups`
+    whole groups are drawn, for rows that are not independent of each other. With a leading
+    axis of replicate seeds the difference is averaged over seeds, and they are drawn too.
+    For many intervals of one shape, jit it: almost all the time of one call is compilation.
+
+    Args:
+      metric: `(scores [n], labels [n], weight=[n]) -> []`, such as `accuracy`.
+      scores_a: `[n]` or `[S, n]` scores of arm a.
+      scores_b: of the same shape, paired row by row and seed by seed.
+      labels: `[n]`.
+      key: PRNG key.
+      num_resamples: number of resamples.
+      level: coverage that is asked for, in (0, 1).
+      groups: `[n]` int, group of each row, in `[0, num_groups)`; None: every row by itself.
+      num_groups: static number of groups, every one with rows; needed under a trace.
+
+    Returns:
+      The interval. NaN ends if the metric is undefined on any resample: use fewer, larger
+      groups or another metric.
+
+    Raises:
+      ValueError: for shapes that differ, a level outside (0, 1), or groups out of range.
+
+    References:
+      Efron, Tibshirani. An Introduction to the Bootstrap. 1993 (clusters: chapter 8).
+    """
+    shape = np.shape(scores_a)
+    if len(shape) not in (1, 2) or np.shape(scores_b) != shape or np.shape(labels) != shape[-1:]:
+        raise ValueError(
+            "paired_bootstrap: expected scores [n] or [S, n] of both arms and labels [n], got "
+            f"{list(shape)}, {list(np.shape(scores_b))} and {list(np.shape(labels))}."
+        )
+    if not 0 < level < 1 or num_resamples < 1:
+        raise ValueError(
+            "paired_bootstrap: expected a level in (0, 1) and num_resamples ≥ 1, "
+            f"got level={level}, num_resamples={num_resamples}."
+        )
+    num_rows = shape[-1]
+    groups, num_groups = _check_groups(groups, num_groups, num_rows)
+    arm_a, arm_b = (jnp.atleast_2d(jnp.asarray(scores, float)) for scores in (scores_a, scores_b))
+    labels, num_seeds = jnp.asarray(labels), arm_a.shape[0]
+
+    def difference(weight, seed_weight):
+        def of_seed(a, b):
+            return metric(a, labels, weight=weight) - metric(b, labels, weight=weight)
+
+        return _mean(jax.vmap(of_seed)(arm_a, arm_b), seed_weight)
+
+    def resample(key):
+        bits = jax.random.bits(key, (num_groups + num_seeds,))  # modulo: a bias below n / 2³²
+        rows = jnp.bincount(bits[:num_groups] % num_groups, length=num_groups)
+        seeds = jnp.bincount(bits[num_groups:] % num_seeds, length=num_seeds)
+        return difference(rows.astype(float)[groups], seeds.astype(float))
+
+    # Equal chunks where possible: a shorter last one would be compiled on its own.
+    num_chunks = -(-num_resamples * num_rows * num_seeds // _CHUNK)
+    chunk = max(1, -(-num_resamples // num_chunks))
+    keys = jax.random.split(key, num_resamples)
+    differences = jax.lax.map(resample, keys, batch_size=chunk)
+    low, high = jnp.quantile(differences, jnp.array([(1 - level) / 2, (1 + level) / 2]))
+    return Interval(difference(jnp.ones(num_rows), jnp.ones(num_seeds)), low, high)
+
+
+def _check_groups(groups, num_groups: int | None, num_rows: int) -> tuple[Array, int]:
+    if groups is None:
+        if num_groups is not None:
+            raise ValueError(
+                f"paired_bootstrap: expected groups along with num_groups={num_groups}, got None."
+            )
+        return jnp.arange(num_rows), num_rows
+    traced = isinstance(groups, jax.core.Tracer)
+    groups = groups if traced else np.asarray(groups)
+    if groups.shape != (num_rows,) or not jnp.issubdtype(groups.dtype, jnp.integer):
+        raise ValueError(
+            f"paired_bootstrap: expected integer groups of shape [{num_rows}], got "
+            f"{groups.dtype} {list(groups.shape)}."
+        )
+    if traced:
+        if num_groups is None:
+            raise ValueError("paired_bootstrap: expected a static num_groups under a trace.")
+        return groups, num_groups
+    present = np.unique(groups)
+    num_groups = int(present[-1]) + 1 if num_groups is None else num_groups
+    if not np.array_equal(present, np.arange(num_groups)):
+        raise ValueError(
+            f"paired_bootstrap: expected rows in every group 0 … {num_groups - 1}, got "
+            f"{len(present)} groups from {present[0]} to {present[-1]}; number them without gaps, "
+            "e.g. by numpy.unique(groups, return_inverse=True)."
+        )
+    return jnp.asarray(groups), num_groups

@@ -1,0 +1,28 @@
+"""L1-A-MTRL: samples in proportion to the absolute relevance of least 1-norm."""
+
+import jax.numpy as jnp
+
+from amtl_jax.relevance import basis_pursuit
+from amtl_jax.strategies.proposal import blank, proportional
+from amtl_jax.types import Evidence, Proposal, Strategy
+
+
+def l1_a_mtrl() -> Strategy:
+    """The follow-up's rule: counts above the floor ∝ |nu|, nu of least ‖nu‖₁ with W nu = w_target.
+
+    With exact heads this is the best allocation (c-optimal design; at most K·O sources are
+    non-zero); with estimated ones it can starve a source whose head is still poorly known.
+
+    References:
+      Wang, Chen, Jamieson, Du. Improved Active Multi-Task Representation Learning via Lasso.
+      ICML 2023. Elfving. Optimum allocation in linear regression theory. 1952.
+    """
+
+    def init(num_sources: int):
+        return blank(num_sources), ()
+
+    def update(evidence: Evidence, state) -> tuple[Proposal, tuple]:
+        relevance = basis_pursuit(evidence.source_heads.weight, evidence.target_head.weight)
+        return proportional(jnp.abs(relevance.nu), relevance), state
+
+    return Strategy(init, update)

@@ -1,0 +1,17 @@
+"""Proposals that several rules share."""
+
+import jax.numpy as jnp
+
+from amtl_jax.types import Array, Proposal, Relevance
+
+
+def blank(num_sources: int) -> Proposal:
+    """Asks for the uniform split, nothing known yet: zero scores, NaN relevance."""
+    unknown = jnp.full((), jnp.nan)
+    relevance = Relevance(jnp.full(num_sources, jnp.nan), unknown, unknown, jnp.asarray(False))
+    return proportional(jnp.zeros(num_sources), relevance)
+
+
+def proportional(scores: Array, relevance: Relevance) -> Proposal:
+    """Asks for counts above the floor in proportion to `scores` `[M]`."""
+    return Proposal(scores, jnp.asarray(False), relevance)

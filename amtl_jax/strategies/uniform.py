@@ -1,0 +1,20 @@
+"""The passive baseline: every source alike."""
+
+import jax.numpy as jnp
+
+from amtl_jax.relevance import min_norm
+from amtl_jax.strategies.proposal import blank, proportional
+from amtl_jax.types import Evidence, Proposal, Strategy
+
+
+def uniform() -> Strategy:
+    """Buys the same from every source in every round; reports min-norm relevance all the same."""
+
+    def init(num_sources: int):
+        return blank(num_sources), ()
+
+    def update(evidence: Evidence, state) -> tuple[Proposal, tuple]:
+        relevance = min_norm(evidence.source_heads.weight, evidence.target_head.weight)
+        return proportional(jnp.zeros_like(relevance.nu), relevance), state
+
+    return Strategy(init, update)

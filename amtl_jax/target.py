@@ -1,0 +1,92 @@
+"""The target's own head: ridge with its strength chosen by exact leave-one-out."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from amtl_jax.types import Array, Heads
+
+_PRECISION = jax.lax.Precision.HIGHEST
+# Relative to the mean eigenvalue of the centred Gram matrix: from no to total shrinkage.
+RELATIVE_RIDGES = tuple(10.0 ** (power / 4) for power in range(12, -25, -1))
+
+
+class LooRidge(NamedTuple):
+    """A ridge head and the leave-one-out errors that chose it.
+
+    Attributes:
+      head: `Heads` without the leading axis: weight `[K, O]`, bias and residual_variance `[O]`.
+      ridge: `[]` the chosen ridge, in units of the Gram matrix.
+      loss: `[]` its leave-one-out squared error, the weighted mean over rows, summed over outputs.
+      losses: `[G]` the same over the grid.
+    """
+
+    head: Heads
+    ridge: Array
+    loss: Array
+    losses: Array
+
+
+def loo_ridge(
+    features: Array, y: Array, weight: Array, *, relative_ridges=RELATIVE_RIDGES, intercept=True
+) -> LooRidge:
+    """Fits one ridge head with the strength that minimises the exact leave-one-out error.
+
+    One singular value decomposition of the centred, √ω-weighted features serves the whole grid:
+    with hat matrix H, the error on a row that was left out is its residual over `1 − H_ii`.
+    The intercept is unpenalised and is left out with the row too.
+
+    Args:
+      features: `[n, K]`.
+      y: `[n, O]`.
+      weight: `[n]` non-negative; rows of weight 0 change nothing.
+      relative_ridges: the grid, largest first (ties go to the stronger ridge), relative to the
+        mean eigenvalue of the centred Gram matrix.
+      intercept: whether the head has one; static.
+
+    Returns:
+      `LooRidge`. With a single row the error is undefined: the head predicts its label, and the
+      loss is NaN.
+    """
+    dtype = features.dtype
+    total = jnp.sum(weight)
+    safe_total = jnp.where(total > 0, total, 1.0)
+    share = weight / safe_total * intercept
+    mean = jnp.matmul(share, features, precision=_PRECISION)
+    label_mean = jnp.matmul(share, y, precision=_PRECISION)
+    root = jnp.sqrt(weight)[:, None]
+    rows = root * (features - mean[None])
+    labels = root * (y - label_mean[None])
+
+    left, sigma, right = jnp.linalg.svd(rows, full_matrices=False)  # [n, P], [P], [P, K]
+    projected = jnp.matmul(left.T, labels, precision=_PRECISION)  # [P, O]
+    scale = jnp.maximum(jnp.mean(sigma**2), jnp.finfo(dtype).tiny)
+    ridges = jnp.asarray(relative_ridges, dtype) * scale
+    leverage = left**2  # [n, P]
+
+    def kept(ridge):  # what the ridge keeps of each singular direction
+        return sigma**2 / (sigma**2 + ridge)
+
+    def left_out(ridge):
+        fitted = jnp.matmul(left, kept(ridge)[:, None] * projected, precision=_PRECISION)
+        hat = share + jnp.matmul(leverage, kept(ridge), precision=_PRECISION)
+        # A row with leverage 1 predicts itself alone: nothing is known about its error.
+        free = jnp.maximum(1.0 - hat, 4.0 * jnp.finfo(dtype).eps)
+        return jnp.sum(((labels - fitted) / free[:, None]) ** 2) / safe_total
+
+    losses = jax.lax.map(left_out, ridges)
+    chosen = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
+    ridge = ridges[chosen]
+
+    coefficients = (sigma / (sigma**2 + ridge))[:, None] * projected
+    head_weight = jnp.matmul(right.T, coefficients, precision=_PRECISION)  # [K, O]
+    rss = jnp.sum((labels - jnp.matmul(rows, head_weight, precision=_PRECISION)) ** 2, axis=0)
+    freedom = jnp.maximum(jnp.sum(weight > 0) - intercept - jnp.sum(kept(ridge)), 1.0)
+    head = Heads(
+        weight=head_weight,
+        bias=label_mean - jnp.matmul(mean, head_weight, precision=_PRECISION),
+        residual_variance=rss / freedom,
+    )
+    known = jnp.sum(weight > 0) > 1
+    return LooRidge(head, ridge, jnp.where(known, losses[chosen], jnp.nan), losses)

@@ -1,0 +1,288 @@
+"""Shapes and contracts that every room of the library shares. Imports nothing of ours.
+
+Axis letters, used in every docstring:
+
+    M source tasks      N samples bought so far     D inputs       K features
+    O outputs           B blocks                    R rows of a block
+    T target tasks      S posterior draws or seeds
+
+The learner carries the target as one more task behind the sources: wherever it holds a
+`TaskBatch`, tasks `0 … M-1` are the sources and task `M` is the target.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Params = Any  # a tree of arrays: what an encoder or a strategy keeps
+
+
+class TaskBatch(NamedTuple):
+    """Samples of many tasks, packed in blocks; all rows of a block belong to one task.
+
+    Attributes:
+      x: `[B, R, ...]` inputs.
+      y: `[B, R, O]` float targets.
+      weight: `[B, R]` float sample weight, 0 for padding rows and missing labels.
+      task: `[B]` int32 task of each block, non-decreasing, in `[0, num_tasks)`.
+    """
+
+    x: Array
+    y: Array
+    weight: Array
+    task: Array
+
+
+class HeadStats(NamedTuple):
+    """Sufficient statistics of all heads; they add over batches, rounds and devices.
+
+    Attributes:
+      gram: `[M, K, K]` Σ ω φφᵀ.
+      moment: `[M, K, O]` Σ ω φyᵀ.
+      energy: `[M, O]` Σ ω y².
+      feature_sum: `[M, K]` Σ ω φ.
+      label_sum: `[M, O]` Σ ω y.
+      count: `[M]` Σ ω.
+    """
+
+    gram: Array
+    moment: Array
+    energy: Array
+    feature_sum: Array
+    label_sum: Array
+    count: Array
+
+
+class Heads(NamedTuple):
+    """Linear heads, `y ≈ features @ weight + bias`.
+
+    Attributes:
+      weight: `[M, K, O]`.
+      bias: `[M, O]` unpenalised intercept; zeros when fitted without one.
+      residual_variance: `[M, O]` residual sum of squares over its degrees of freedom
+        (count − trace of the hat matrix, at least 1).
+    """
+
+    weight: Array
+    bias: Array
+    residual_variance: Array
+
+
+class Relevance(NamedTuple):
+    """How the target head is composed of source heads, with the solver's certificate.
+
+    Attributes:
+      nu: `[M]` coefficients, `Σ_m nu_m w_m ≈ w_target`.
+      residual: `[]` ‖W nu − w_target‖₂ / ‖w_target‖₂ (0 for a zero target).
+      gap: `[]` certificate of optimality: relative duality gap (lasso, basis pursuit) or
+        relative stationarity residual (min_norm). 0 is optimal.
+      ok: `[]` bool, False where the solver missed its tolerance or the input was not finite.
+    """
+
+    nu: Array
+    residual: Array
+    gap: Array
+    ok: Array
+
+
+class Evidence(NamedTuple):
+    """All that a strategy may look at after a round; a plain tree of arrays.
+
+    Attributes:
+      source_heads: heads of the M sources.
+      target_head: the target's head, leading axis dropped: weight `[K, O]`, bias `[O]`.
+      source_stats: head statistics of the sources, on the features of this round's fit.
+      target_stats: the target's, leading axis dropped.
+      alignment: `[M]` correlation of the target's labels with each source head's prediction
+        on the target sample, averaged over outputs.
+      noise: `[M]` residual variance of each source, averaged over outputs.
+      target_loss: `[]` exact leave-one-out squared error of the target head; a bandit's reward
+        is how much it fell since its last update.
+      ridge: `[]` ridge of the source heads in this fit, λN.
+      held_out_loss: `[]` squared error of the source heads on rows held out of the fit that
+        chose λ; NaN where λ was given.
+      input_dim: `[]` D, so that a rule can count the free parameters of a linear encoder.
+      spent: `[M]` int32 samples bought so far.
+      price: `[M]` price of one sample.
+      capacity: `[M]` int32 samples that a task can give in all.
+      floor: `[]` int32 samples that every task gets in the next round.
+      budget: `[]` budget of the next round (0 after the last).
+      key: PRNG key of this update.
+    """
+
+    source_heads: Heads
+    target_head: Heads
+    source_stats: HeadStats
+    target_stats: HeadStats
+    alignment: Array
+    noise: Array
+    target_loss: Array
+    ridge: Array
+    held_out_loss: Array
+    input_dim: Array
+    spent: Array
+    price: Array
+    capacity: Array
+    floor: Array
+    budget: Array
+    key: Array
+
+
+class Proposal(NamedTuple):
+    """What a strategy wants bought next. It never rounds: `allocate` does.
+
+    Attributes:
+      scores: `[M]` non-negative. All zero asks for the uniform split.
+      cumulative: `[]` bool. False: the next round's counts above the floor are ∝ scores (the
+        papers' rules). True: scores are wanted totals, the learner buys
+        `max(scores − spent, floor)`.
+      relevance: the relevance behind the scores, for people and logs.
+    """
+
+    scores: Array
+    cumulative: Array
+    relevance: Relevance
+
+
+class Strategy(NamedTuple):
+    """A rule that turns evidence into the next round's proposal.
+
+    Attributes:
+      init: `num_sources -> (Proposal, state)`. The first proposal is used before any evidence:
+        zero scores for rules that explore, the wanted split for rules that know.
+      update: `(Evidence, state) -> (Proposal, state)`, pure; called after every round, the last
+        one too, so that a rule can learn from what its own draw brought.
+      schedule: shares of the total budget per round; None: the learner's.
+      target_in_fit: whether the relevance fit has the target as one more task.
+    """
+
+    init: Callable[[int], tuple[Proposal, Params]]
+    update: Callable[[Evidence, Params], tuple[Proposal, Params]]
+    schedule: tuple[float, ...] | None = None
+    target_in_fit: bool = False
+
+
+class Encoder(NamedTuple):
+    """A representation `phi: x -> R^K` as two pure functions.
+
+    Attributes:
+      init: `(key, x [n, ...]) -> params`.
+      apply: `(params, x [..., *input_shape]) -> features [..., K]`.
+      num_features: K.
+      input_ndim: number of trailing axes of one input (1 for vectors).
+    """
+
+    init: Callable[[Array, Array], Params]
+    apply: Callable[[Params, Array], Array]
+    num_features: int
+    input_ndim: int = 1
+
+
+class FitResult(NamedTuple):
+    """A fitted representation with its heads.
+
+    Attributes:
+      params: the encoder's parameters.
+      heads: `[M, K, O]` closed-form ridge heads on the fitted features, ridge λN.
+      stats: head statistics on the fitted features.
+      objective: `[]` (1/N) Σ ω (y − c − phi(x)ᵀw)² + λ(‖phi‖² + ‖W‖²).
+      loss: `[]` its first term, the weighted mean squared error.
+      gradient_norm: `[]` norm of the objective's gradient where the fit stopped, relative to
+        the norm where it started.
+      steps: `[]` int32 gradient passes over the data.
+      ok: `[]` bool, all of it finite.
+    """
+
+    params: Params
+    heads: Heads
+    stats: HeadStats
+    objective: Array
+    loss: Array
+    gradient_norm: Array
+    steps: Array
+    ok: Array
+
+
+class Fitter(NamedTuple):
+    """A way to fit a representation; the same signature for every encoder and optimiser.
+
+    Attributes:
+      init: `(key, batch, penalty) -> params`, a starting point.
+      fit: `(params, batch, penalty) -> FitResult`.
+      encoder: the encoder whose parameters are fitted.
+    """
+
+    init: Callable[[Array, TaskBatch, Array], Params]
+    fit: Callable[[Params, TaskBatch, Array], FitResult]
+    encoder: Encoder
+
+
+class LearnerState(NamedTuple):
+    """What the next round needs, and what is checkpointed. Holds no rows and no keys.
+
+    Attributes:
+      round: `[]` int32 rounds told so far.
+      spent: `[M]` int32 samples bought so far.
+      proposal: what the strategy wants next.
+      strategy_state: the strategy's own state.
+      params: encoder parameters of the last fit.
+      penalty: `[]` λ, NaN until the first round chose it.
+      held_out_loss: `[]` held-out squared error at the chosen λ, NaN where λ was given.
+      target_head: the target's head of the last fit: weight `[K, O]`, bias `[O]`.
+    """
+
+    round: Array
+    spent: Array
+    proposal: Proposal
+    strategy_state: Params
+    params: Params
+    penalty: Array
+    held_out_loss: Array
+    target_head: Heads
+
+
+class RoundInfo(NamedTuple):
+    """What a person wants to know about a round, and what is logged.
+
+    Attributes:
+      counts: `[M]` int32 samples bought in this round.
+      fit: the fit of this round, without its parameters and statistics (both are None).
+      relevance: the relevance behind the next proposal.
+      alignment: `[M]` see `Evidence`.
+      target_ridge: `[]` the target head's ridge, chosen by exact leave-one-out.
+      target_loss: `[]` its leave-one-out squared error.
+      penalty: `[]` λ in use.
+      penalty_losses: `[G]` held-out squared error over the λ grid; NaN where none was tried.
+      is_finite: `[]` bool, everything above is finite.
+    """
+
+    counts: Array
+    fit: FitResult
+    relevance: Relevance
+    alignment: Array
+    target_ridge: Array
+    target_loss: Array
+    penalty: Array
+    penalty_losses: Array
+    is_finite: Array
+
+
+class Learner(NamedTuple):
+    """One round as two pure functions; the samples may live on device, on disk or with a person.
+
+    Attributes:
+      init: `(key, batch) -> LearnerState`; `batch` gives shapes and dtypes only.
+      ask: `(key, state) -> counts [M]` int32, what to buy in the next round.
+      tell: `(key, state, batch) -> (LearnerState, RoundInfo)`; `batch` holds everything bought
+        so far and the target's sample as task M, packed.
+      budgets: budget of each round.
+      floors: floor of each round, samples per task.
+    """
+
+    init: Callable[[Array, TaskBatch], LearnerState]
+    ask: Callable[[Array, LearnerState], Array]
+    tell: Callable[[Array, LearnerState, TaskBatch], tuple[LearnerState, RoundInfo]]
+    budgets: tuple[float, ...]
+    floors: tuple[int, ...]

@@ -1,0 +1,19 @@
+"""Forty synthetic tasks with known truth; seconds on two cores.
+
+    amtl run synthetic
+
+The scenario `dup`: 39 sources are near-copies of three directions, only the last knows the
+target's. The excess risk of each arm is measured against the truth.
+"""
+
+from amtl_jax.experiment.config import Config, FitConfig, SyntheticConfig
+
+
+def get_config() -> Config:
+    """Returns the synthetic job."""
+    return Config(
+        name="synthetic",
+        data=SyntheticConfig(scenario="dup"),
+        budget=8000,
+        fit=FitConfig(num_features=4, intercept=False),
+    )
