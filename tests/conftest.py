@@ -1,5 +1,10 @@
 """Settings that every test shares: strict rank promotion, and hypothesis without deadlines."""
 
+import os
+
+# As the command does: many small LAPACK calls lose more to BLAS threads than they gain.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import hypothesis
 import jax
 
