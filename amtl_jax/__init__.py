@@ -16,11 +16,13 @@ _EXPORTS = {
     "heads": "add_stats head_stats predict_heads refine_heads solve_heads",
     "target": "LooRidge loo_ridge",
     "relevance": "basis_pursuit lasso min_norm",
-    "allocation": "Risk allocate first_order_risk round_floor saving split_budget",
+    "allocation": "allocate",
+    "planning": "Risk first_order_risk round_floor saving split_budget",
     "metrics": (
-        "Interval accuracy balanced_accuracy excess_risk mean_squared_error paired_bootstrap "
-        "representation_risk roc_auc subspace_distance"
+        "accuracy balanced_accuracy excess_risk mean_squared_error representation_risk roc_auc "
+        "subspace_distance"
     ),
+    "bootstrap": "Interval paired_bootstrap",
     "encoders.linear": "LinearEncoder linear_encoder module_encoder",
     "fitting.lbfgs": "lbfgs_fitter",
     "fitting.variable_projection": "variable_projection_fitter",

@@ -204,10 +204,10 @@ def solve_basis_pursuit(columns: Array, vector: Array) -> tuple[Array, Array]:
         leaving = jnp.argmin(candidates)
         stuck = ~jnp.isfinite(candidates[leaving])
 
-        left = _leave(pinv, leaving)
+        # With as many active columns as rows, one exchange is one division: no residual is left.
+        row = pinv[leaving] / coordinates[leaving]
+        exchanged = (pinv - jnp.outer(coordinates, row)).at[leaving].set(0).at[entering].set(row)
         flipped = jnp.where(t < t[leaving], -signs, signs).at[leaving].set(0)
-        exchanged = _enter(left, entering, *_project(extended, left, extended[:, entering]))
-
         shrunk = state.perturbation / 64
         stay = optimal | stuck
         return _PursuitState(

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amtl_jax.allocation import allocate, round_floor, split_budget
+from amtl_jax.allocation import allocate
 from amtl_jax.fitting.penalty import PENALTIES, PenaltyFit, fit_with_penalty
 from amtl_jax.heads import head_stats
+from amtl_jax.planning import round_floor, split_budget
 from amtl_jax.target import LooRidge, loo_ridge
 from amtl_jax.types import (
     Array,

@@ -63,8 +63,8 @@ def glass_blur(key: Array, image: Array) -> Array:
     # The slack keeps float32 from rounding a whole grey level down to the one below.
     grey = jnp.floor(matmul(_GLASS_BLUR, image) * 255 + 1e-3)
     visits = SIDE - 2  # rows and columns 27 … 2: the original leaves two at the top and left
-    # Eight equally likely draws: the low two bits name the partner, the third lets it happen.
-    # Partner 3 of the 2 × 2 block is the pixel itself.
+    # Eight equally likely draws: half name the partner in a 2 × 2 block whose last pixel is the
+    # visited one, half leave it where it is.
     draws = jax.random.randint(key, (2 * visits * visits,), 0, 8, jnp.int32)
     partners = jnp.where(draws < 4, draws, 3)
     place = np.arange(4, dtype=np.int32).reshape(2, 2)

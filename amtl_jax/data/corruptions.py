@@ -47,7 +47,7 @@ def impulse_noise(key: Array, image: Array) -> Array:
 
 def shear(key: Array, image: Array) -> Array:
     """Shears by ±.4 rad about the centre."""
-    tilt = _TILT * jax.random.rademacher(key, (), image.dtype)
+    tilt = _TILT * _signs(key, ()).astype(image.dtype)
     return _warp(image, ((1.0, -jnp.sin(tilt)), (0.0, jnp.cos(tilt))))
 
 
@@ -59,7 +59,7 @@ def scale(key: Array, image: Array) -> Array:
 
 def rotate(key: Array, image: Array) -> Array:
     """Rotates by ±.4 rad about the centre."""
-    tilt = _TILT * jax.random.rademacher(key, (), image.dtype)
+    tilt = _TILT * _signs(key, ()).astype(image.dtype)
     sin, cos = jnp.sin(tilt), jnp.cos(tilt)
     return _warp(image, ((cos, -sin), (sin, cos)))
 
@@ -72,7 +72,7 @@ def brightness(key: Array, image: Array) -> Array:
 
 def translate(key: Array, image: Array) -> Array:
     """Shifts by ±3 pixels in each direction, with independent signs."""
-    corner = _SHIFT + _SHIFT * jax.random.rademacher(key, (2,), jnp.int32)
+    corner = _SHIFT + _SHIFT * _signs(key, (2,))
     return jax.lax.dynamic_slice(jnp.pad(image, _SHIFT), corner, image.shape)
 
 
@@ -81,6 +81,11 @@ def stripe(key: Array, image: Array) -> Array:
     del key
     col = np.arange(SIDE)[None]
     return jnp.where((col < 7) | (col >= 21), 1 - image, image)
+
+
+def _signs(key: Array, shape: tuple[int, ...]) -> Array:
+    """Draws int32 signs; `jax.random.rademacher` would draw others where float64 is enabled."""
+    return 2 * jax.random.randint(key, shape, 0, 2, jnp.int32) - 1
 
 
 def _warp(image: Array, matrix: tuple[tuple[Array, Array], tuple[Array, Array]]) -> Array:

@@ -5,13 +5,13 @@ import functools
 import jax
 import numpy as np
 
+from amtl_jax.bootstrap import paired_bootstrap
 from amtl_jax.data.synthetic import SyntheticTruth
 from amtl_jax.metrics import (
     accuracy,
     balanced_accuracy,
     excess_risk,
     mean_squared_error,
-    paired_bootstrap,
     representation_risk,
     roc_auc,
 )
