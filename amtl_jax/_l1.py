@@ -145,11 +145,14 @@ def solve_lasso(columns: Array, vector: Array, penalty: Array) -> tuple[Array, A
 
 
 class _PursuitState(NamedTuple):
+    """`perturbation` of the right-hand side is left out while a basis is `probed`."""
+
     pinv: Array
     signs: Array
     x: Array
     dual: Array
     perturbation: Array
+    probed: Array
     steps: Array
     done: Array
 
@@ -161,11 +164,12 @@ def solve_basis_pursuit(columns: Array, vector: Array) -> tuple[Array, Array]:
     rows any dual y with ‖columnsᵀy‖_∞ ≤ 1 has ‖y‖₂ ≤ √M. The line search passes the coefficients
     that reach zero (they change sign) for as long as the objective falls, which saves most
     pivots. Degenerate vertices are common (the target is one of the sources): a perturbation of
-    `vector` keeps the method from cycling there, and shrinks until it leaves no gap.
+    `vector` keeps the method from cycling there. Its optimal basis is then probed without it, and
+    where that leaves a gap the method goes on with a smaller perturbation.
 
     Args:
       columns: `[K, M]` with rows that are orthonormal, or zero.
-      vector: `[K]` of norm 1, zero where `columns` has zero rows.
+      vector: `[K]` of norm 1 or 0, zero where `columns` has zero rows.
 
     Returns:
       `x` `[M]` with at most K non-zeros, and a dual point `y` `[K]`.
@@ -174,24 +178,28 @@ def solve_basis_pursuit(columns: Array, vector: Array) -> tuple[Array, Array]:
     dtype = columns.dtype
     eps = jnp.finfo(dtype).eps
     extended = jnp.concatenate([columns, jnp.eye(num_rows, dtype=dtype)], axis=1)
-    artificial_cost = 2 * num_columns**0.5
-    costs = jnp.ones(num_columns + num_rows, dtype).at[num_columns:].set(artificial_cost)
+    costs = np.ones(num_columns + num_rows)
+    costs[num_columns:] = 2 * num_columns**0.5
+    costs = jnp.asarray(costs, dtype)
     noise = np.random.default_rng(0).uniform(0.5, 1, num_rows) * num_rows**-0.5
-    tolerance = 16 * eps
+    noise = jnp.asarray(noise, dtype)
     max_steps = 20 * (num_rows + num_columns) + 50
 
     def step(state: _PursuitState) -> _PursuitState:
         pinv, signs = state.pinv, state.signs
-        shifted = vector + state.perturbation * jnp.asarray(noise, dtype)
-        x, _ = _project(extended, pinv, shifted)
-        # A basic coefficient on the wrong side of zero by more than rounding changes its sign.
-        signs = jnp.where(signs * x < -4 * eps, -signs, signs)
+        perturbation = jnp.where(state.probed, 0, state.perturbation)
+        x, _ = _project(extended, pinv, vector + perturbation * noise)
+        # Coefficients on the wrong side of zero change their sign, unless it is rounding.
+        wrong = signs * x < 0
+        loss = jnp.sum(jnp.where(wrong, costs * jnp.abs(x), 0))
+        negligible = loss <= 16 * eps * jnp.sum(costs * jnp.abs(x))
+        signs = jnp.where(wrong & ~negligible, -signs, signs)
+        accepted = state.probed & negligible
+
         y = _dual(extended, pinv, costs * signs, jnp.zeros_like(vector))
         correlation = matmul(y, extended)
         price = jnp.where(signs == 0, jnp.abs(correlation) / costs, 0)
         entering = jnp.argmax(price)
-        optimal = price[entering] <= 1 + tolerance
-
         direction = jnp.sign(correlation[entering])
         coordinates, _ = _project(extended, pinv, extended[:, entering])
         speed = signs * direction * coordinates  # at which |x| falls
@@ -200,36 +208,41 @@ def solve_basis_pursuit(columns: Array, vector: Array) -> tuple[Array, Array]:
         kinks = jnp.where(usable, 2 * costs * speed, 0)
         passed = t[:, None] >= t[None, :]
         slope = costs[entering] * (1 - price[entering]) + matmul(passed.astype(dtype), kinks)
-        candidates = jnp.where(slope >= 0, t, jnp.inf)
-        leaving = jnp.argmin(candidates)
-        stuck = ~jnp.isfinite(candidates[leaving])
+        t_leave = jnp.where(slope >= 0, t, jnp.inf)
+        leaving = jnp.argmin(t_leave)
 
-        # With as many active columns as rows, one exchange is one division: no residual is left.
+        # With as many active columns as rows nothing is left of a column outside the active
+        # ones, and the exchange is one division.
         row = pinv[leaving] / coordinates[leaving]
         exchanged = (pinv - jnp.outer(coordinates, row)).at[leaving].set(0).at[entering].set(row)
-        flipped = jnp.where(t < t[leaving], -signs, signs).at[leaving].set(0)
-        shrunk = state.perturbation / 64
-        stay = optimal | stuck
+        flipped = jnp.where(t < t_leave[leaving], -signs, signs)
+        flipped = flipped.at[leaving].set(0).at[entering].set(direction)
+
+        optimal = accepted | (price[entering] <= 1 + 16 * eps)
+        stuck = ~optimal & ~jnp.isfinite(t_leave[leaving])
+        smaller = jnp.where(state.perturbation < 1e2 * eps, 0, state.perturbation / 64)
         return _PursuitState(
-            pinv=jnp.where(stay, pinv, exchanged),
-            signs=jnp.where(stay, signs, flipped.at[entering].set(direction)),
-            x=x,
+            pinv=jnp.where(optimal | stuck, pinv, exchanged),
+            signs=jnp.where(optimal | stuck, signs, flipped),
+            x=jnp.where(wrong & negligible, 0, x),
             dual=y,
-            perturbation=jnp.where(optimal, jnp.where(shrunk < 8 * eps, 0, shrunk), state.perturbation),
+            perturbation=jnp.where(state.probed, smaller, state.perturbation),
+            probed=optimal,
             steps=state.steps + 1,
-            done=jnp.where(optimal, state.perturbation == 0, stuck),
+            done=accepted | stuck,
         )
 
-    empty = jnp.zeros_like(columns.T)
     state = _PursuitState(
-        pinv=jnp.concatenate([empty, jnp.eye(num_rows, dtype=dtype)]),
+        pinv=jnp.concatenate([jnp.zeros_like(columns.T), jnp.eye(num_rows, dtype=dtype)]),
         signs=jnp.zeros_like(costs).at[num_columns:].set(jnp.where(vector < 0, -1, 1)),
         x=jnp.zeros_like(costs),
         dual=jnp.zeros_like(vector),
         perturbation=jnp.asarray(1e-3, dtype),
+        probed=jnp.asarray(False),
         steps=jnp.asarray(0),
         done=jnp.asarray(False),
     )
     state = jax.lax.while_loop(lambda s: ~s.done & (s.steps < max_steps), step, state)
-    x = jnp.where(jnp.abs(state.x) > 4 * eps, state.x, 0)
-    return x[:num_columns], state.dual
+    # Of a degenerate vertex rounding leaves coefficients that should be zero.
+    x = jnp.where(jnp.abs(state.x) > 4 * eps, state.x, 0)[:num_columns]
+    return x, state.dual

@@ -44,9 +44,7 @@ def min_norm(source_heads: Array, target_head: Array, *, ridge: float | Array = 
     ridge, valid = _check_weight("ridge", ridge, problem.w.dtype)
     space = _row_space(problem.w)
     ridge_scaled = ridge / problem.source_scale**2
-    y = _coordinates(problem, space, ridge_scaled)
-    x = matmul(y, space.rows)
-    left = _newton_step(problem, space, x, ridge_scaled)
+    x, left = _least_squares(problem, space, ridge_scaled)
     gap = _ratio(jnp.linalg.norm(left), jnp.linalg.norm(x))
     return _result(problem, x, gap, valid)
 
@@ -121,7 +119,7 @@ def basis_pursuit(source_heads: Array, target_head: Array) -> Relevance:
     # Any invertible map of the rows of W and w_T leaves the feasible set alone; the one that makes
     # the rows orthonormal removes the condition number of the heads from the problem.
     space = _row_space(problem.w)
-    b = matmul(space.rows, matmul(_coordinates(problem, space, 0.0), space.rows))
+    b = matmul(space.rows, _least_squares(problem, space, 0.0)[0])
     size = jnp.linalg.norm(b)
     x, y = solve_basis_pursuit(space.rows, b / jnp.where(size > 0, size, 1))
     x = x * size
@@ -205,8 +203,8 @@ class _RowSpace(NamedTuple):
     Attributes:
       rotation: `[K·O, R]` left singular vectors, R = min(K·O, M).
       sizes: `[R]` singular values.
-      transform: `[R, K·O]`.
-      rows: `[R, M]` transform @ W, orthonormal rows.
+      transform: `[R, K·O]` maps W to its rows.
+      rows: `[R, M]` orthonormal, and combinations of the rows of W to the last digit.
     """
 
     rotation: Array
@@ -219,12 +217,16 @@ def _row_space(w: Array) -> _RowSpace:
     """Orthonormal rows as an explicit product with W, which the factorisation alone is not."""
     rotation, sizes, _ = jnp.linalg.svd(w, full_matrices=False)
     keep = sizes > max(w.shape) * jnp.finfo(w.dtype).eps * sizes[0]
-    transform = jnp.where(keep, 1 / jnp.where(keep, sizes, 1), 0)[:, None] * rotation.T
-    rows = _exact_matmul(transform, w)
-    # The factorisation's rows are orthonormal up to κ·eps; one Newton step squares that.
-    excess = matmul(rows, rows.T) - jnp.diag(keep.astype(w.dtype))
-    transform = transform - matmul(excess, transform) / 2
-    rows = _exact_matmul(transform, w)
+    start = jnp.where(keep, 1 / jnp.where(keep, sizes, 1), 0)[:, None] * rotation.T
+
+    # The factorisation's rows are orthonormal up to κ·eps; a Newton step squares that.
+    def orthonormalise(_, state):
+        transform, _ = state
+        rows = _exact_matmul(transform, w)
+        excess = matmul(rows, rows.T) - jnp.diag(keep.astype(w.dtype))
+        return transform - matmul(excess, transform) / 2, rows
+
+    transform, rows = jax.lax.fori_loop(0, 2, orthonormalise, (start, jnp.zeros_like(w, shape=(sizes.size, w.shape[1]))))
     return _RowSpace(rotation, jnp.where(keep, sizes, 0), transform, rows)
 
 
@@ -234,27 +236,30 @@ def _residual(problem: _Problem, x: Array) -> Array:
     return _exact_matmul(augmented, jnp.append(-x, 1)[:, None])[:, 0]
 
 
-def _newton_step(problem: _Problem, space: _RowSpace, x: Array, ridge: Array | float) -> Array:
-    """What x lacks to solve `(WᵀW + ridge) x = Wᵀw_T`, in coordinates `[R]` of the row space."""
-    residual = _residual(problem, x)
-    gradient = _exact_matmul(problem.w.T, residual[:, None])[:, 0] - ridge * x
+def _least_squares(problem: _Problem, space: _RowSpace, ridge: Array | float):
+    """Solves `(WᵀW + ridge) x = Wᵀw_T` in the row space by refinement from x = 0.
+
+    A step contracts the error by about κ²·eps, and its residuals round once, so x has the digits
+    of the dtype, not those of the normal equations.
+
+    Returns:
+      x `[M]`, and the Newton step that is left at x, `[R]` in coordinates of the row space.
+    """
     squares = space.sizes**2
     shrink = jnp.where(squares > 0, squares / jnp.where(squares > 0, squares + ridge, 1), 0)
-    step = matmul(matmul(matmul(space.rows, gradient), space.transform), space.rotation)
-    return matmul(space.transform, matmul(space.rotation, shrink * step))
 
+    def refine(_, state):
+        y, step = state
+        y = y + step
+        x = matmul(y, space.rows)
+        residual = _residual(problem, x)
+        gradient = _exact_matmul(problem.w.T, residual[:, None])[:, 0] - ridge * x
+        step = matmul(matmul(matmul(space.rows, gradient), space.transform), space.rotation)
+        return y, matmul(space.transform, matmul(space.rotation, shrink * step))
 
-def _coordinates(problem: _Problem, space: _RowSpace, ridge: Array | float) -> Array:
-    """Ridge or least-squares solution x = rowsᵀ y, as y `[R]`.
-
-    Each step contracts the error by about κ²·eps, and the residuals round once, so the digits of
-    y are those of the dtype and not those of the normal equations.
-    """
-
-    def refine(_, y):
-        return y + _newton_step(problem, space, matmul(y, space.rows), ridge)
-
-    return jax.lax.fori_loop(0, 4, refine, jnp.zeros_like(space.sizes))
+    zero = jnp.zeros_like(space.sizes)
+    y, step = jax.lax.fori_loop(0, 5, refine, (zero, zero))
+    return matmul(y, space.rows), step
 
 
 def _exact_matmul(a: Array, b: Array) -> Array:
