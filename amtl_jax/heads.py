@@ -141,20 +141,19 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
 
 
 def _cholesky(system: Array, epsilon: Array) -> Array:
-    """Cholesky factor of a unit-diagonal matrix, raised by the least 4ε·8ʲ that makes one exist."""
+    """Cholesky factor of a unit-diagonal matrix, raised by the least 4ε·8ʲ that makes one exist.
 
-    def factorise(lift):
-        return jnp.linalg.cholesky(system + lift * jnp.eye(len(system), dtype=system.dtype))
+    The search is no part of the derivative: heads are differentiable by features and labels.
+    """
+    identity = jnp.eye(len(system), dtype=system.dtype)
+    fixed = jax.lax.stop_gradient(system)
 
-    def failed(carry):
-        return ~jnp.isfinite(carry[1]).all() & (carry[0] < 1.0)  # a NaN system would never end
-
-    def raise_it(carry):
-        lift = 8.0 * carry[0]
-        return lift, factorise(lift)
+    def failed(lift):  # a NaN system would never end
+        return ~jnp.isfinite(jnp.linalg.cholesky(fixed + lift * identity)).all() & (lift < 1.0)
 
     first = jnp.asarray(4.0 * epsilon, system.dtype)
-    return jax.lax.while_loop(failed, raise_it, (first, factorise(first)))[1]
+    lift = jax.lax.while_loop(failed, lambda lift: 8.0 * lift, first)
+    return jnp.linalg.cholesky(system + lift * identity)
 
 
 def predict_heads(heads: Heads, features: Array, batch: TaskBatch) -> Array:

@@ -129,7 +129,8 @@ def basis_pursuit(source_heads: Array, target_head: Array) -> Relevance:
     gap = jnp.maximum(jnp.sum(slack) + matmul(missed, u), 0)
     infeasibility = _ratio(jnp.linalg.norm(missed), size)
     gap = _ratio(gap, jnp.sum(jnp.abs(x)))
-    return _result(problem, x, gap, infeasibility <= _TOLERANCE)
+    result = _result(problem, x, gap, jnp.asarray(True))
+    return result._replace(ok=result.ok & (infeasibility <= _TOLERANCE))
 
 
 class _Problem(NamedTuple):
@@ -189,7 +190,7 @@ def _ratio(a: Array, b: Array) -> Array:
 
 
 def _result(problem: _Problem, x: Array, gap: Array, valid: Array) -> Relevance:
-    missed = jnp.linalg.norm(_residual(problem, x))
+    missed = jnp.linalg.norm(problem.target - matmul(problem.w, x))
     residual = _ratio(missed, jnp.linalg.norm(problem.target))
     nu = x * (problem.target_scale / problem.source_scale)
     usable = problem.finite & valid
@@ -204,39 +205,30 @@ class _RowSpace(NamedTuple):
       rotation: `[K·O, R]` left singular vectors, R = min(K·O, M).
       sizes: `[R]` singular values.
       transform: `[R, K·O]` maps W to its rows.
-      rows: `[R, M]` orthonormal, and combinations of the rows of W to the last digit.
+      rows: `[R, M]` combinations of the rows of W to the last digit, orthonormal up to κ·eps.
+      excess: `[R, R]` how far they are from that, rows @ rowsᵀ − I.
     """
 
     rotation: Array
     sizes: Array
     transform: Array
     rows: Array
+    excess: Array
 
 
 def _row_space(w: Array) -> _RowSpace:
-    """Orthonormal rows as an explicit product with W, which the factorisation alone is not."""
+    """Rows as an explicit product with W: those of the factorisation are off by κ·eps."""
     rotation, sizes, _ = jnp.linalg.svd(w, full_matrices=False)
     keep = sizes > max(w.shape) * jnp.finfo(w.dtype).eps * sizes[0]
-    start = jnp.where(keep, 1 / jnp.where(keep, sizes, 1), 0)[:, None] * rotation.T
-
-    # The factorisation's rows are orthonormal up to κ·eps; a Newton step squares that.
-    def orthonormalise(_, state):
-        transform, _ = state
-        rows = _exact_matmul(transform, w)
-        excess = matmul(rows, rows.T) - jnp.diag(keep.astype(w.dtype))
-        return transform - matmul(excess, transform) / 2, rows
-
-    transform, rows = jax.lax.fori_loop(0, 2, orthonormalise, (start, jnp.zeros_like(w, shape=(sizes.size, w.shape[1]))))
-    return _RowSpace(rotation, jnp.where(keep, sizes, 0), transform, rows)
+    transform = jnp.where(keep, 1 / jnp.where(keep, sizes, 1), 0)[:, None] * rotation.T
+    rows = _exact_matmul(transform, w)
+    excess = matmul(rows, rows.T) - jnp.diag(keep.astype(w.dtype))
+    return _RowSpace(rotation, jnp.where(keep, sizes, 0), transform, rows, excess)
 
 
-def _residual(problem: _Problem, x: Array) -> Array:
-    """w_T − W x `[K·O]`, rounded once."""
-    augmented = jnp.concatenate([problem.w, problem.target[:, None]], axis=1)
-    return _exact_matmul(augmented, jnp.append(-x, 1)[:, None])[:, 0]
-
-
-def _least_squares(problem: _Problem, space: _RowSpace, ridge: Array | float):
+def _least_squares(
+    problem: _Problem, space: _RowSpace, ridge: Array | float
+) -> tuple[Array, Array]:
     """Solves `(WᵀW + ridge) x = Wᵀw_T` in the row space by refinement from x = 0.
 
     A step contracts the error by about κ²·eps, and its residuals round once, so x has the digits
@@ -248,14 +240,18 @@ def _least_squares(problem: _Problem, space: _RowSpace, ridge: Array | float):
     squares = space.sizes**2
     shrink = jnp.where(squares > 0, squares / jnp.where(squares > 0, squares + ridge, 1), 0)
 
+    augmented = jnp.concatenate([problem.w, problem.target[:, None]], axis=1)
+
     def refine(_, state):
         y, step = state
         y = y + step
         x = matmul(y, space.rows)
-        residual = _residual(problem, x)
-        gradient = _exact_matmul(problem.w.T, residual[:, None])[:, 0] - ridge * x
-        step = matmul(matmul(matmul(space.rows, gradient), space.transform), space.rotation)
-        return y, matmul(space.transform, matmul(space.rotation, shrink * step))
+        residual = _exact_matmul(augmented, jnp.append(-x, 1)[:, None])
+        gradient = _exact_matmul(problem.w.T, residual)[:, 0] - ridge * x
+        step = matmul(space.rows, gradient)
+        step = step - matmul(space.excess, step)  # strong directions must not leak into weak ones
+        step = shrink * matmul(matmul(step, space.transform), space.rotation)
+        return y, matmul(space.transform, matmul(space.rotation, step))
 
     zero = jnp.zeros_like(space.sizes)
     y, step = jax.lax.fori_loop(0, 5, refine, (zero, zero))
