@@ -116,7 +116,7 @@ def active_learner(
         abstract = jax.eval_shape(fitter.init, key, batch, jnp.zeros(()))
         num_features, num_outputs = fitter.encoder.num_features, batch.y.shape[-1]
         unknown = jnp.full((), jnp.nan if penalty is None else penalty)
-        return LearnerState(
+        state = LearnerState(
             round=jnp.int32(0),
             spent=jnp.zeros(num_sources, jnp.int32),
             proposal=proposal,
@@ -130,6 +130,7 @@ def active_learner(
                 jnp.zeros(num_outputs),
             ),
         )
+        return _with_strong_types(state)
 
     def ask(key: Array, state: LearnerState) -> Array:
         del key  # every present rule is deterministic; bandits will want it
@@ -207,6 +208,7 @@ def active_learner(
             held_out_loss=chosen.held_out_loss,
             target_head=target.ridge.head,
         )
+        new_state = _with_strong_types(new_state)
         return new_state, _round_info(rows - state.spent, chosen, target.ridge, evidence, proposal)
 
     return Learner(init, ask, tell, budgets, floors)
@@ -260,6 +262,11 @@ def _fit_target(fitter, params, batch, num_sources, num_target, intercept) -> _T
         intercept=intercept,
     )
     return _TargetFit(ridge, jax.tree.map(lambda leaf: leaf[num_sources], stats))
+
+
+def _with_strong_types(state: LearnerState) -> LearnerState:
+    """Drops weak types: a state that went through `tell` must not trace it anew."""
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
 
 def _round_info(counts, chosen: PenaltyFit, target: LooRidge, evidence, proposal) -> RoundInfo:

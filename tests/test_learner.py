@@ -1,0 +1,237 @@
+"""The learner: budgets met, one trace for all, replayed bit for bit, bad plans refused."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import amtl_jax as amtl
+from amtl_jax.learner import SCHEDULE
+
+NUM_SOURCES, NUM_TARGET, BUDGET = 8, 20, 400
+OPTIONS = {"num_sources": NUM_SOURCES, "num_target": NUM_TARGET, "budget": BUDGET}
+KEY = jax.random.key(0)
+
+
+@functools.cache
+def source(seed=0, scenario="dup"):
+    return amtl.SyntheticSource(
+        amtl.synthetic_truth(
+            scenario, seed=seed, num_tasks=NUM_SOURCES, input_dim=6, num_features=2, noise=0.3
+        )
+    )
+
+
+@functools.cache
+def fitter():
+    return amtl.lbfgs_fitter(
+        amtl.linear_encoder(2), num_tasks=NUM_SOURCES + 1, intercept=False, num_steps=30
+    )
+
+
+def learner_of(strategy, **options):
+    return amtl.active_learner(fitter(), strategy, **{**OPTIONS, "intercept": False} | options)
+
+
+def batch_of(spent, data=None, key=KEY, num_rows=BUDGET + NUM_TARGET):
+    data = data or source()
+    rows, target = data.draw(key, np.asarray(spent)), data.draw_target(key, NUM_TARGET)
+    x, y, task = (np.concatenate(parts) for parts in zip(rows, target, strict=True))
+    num_blocks = amtl.max_blocks(num_rows, NUM_SOURCES + 1, 16)
+    return amtl.pack(x, y, task, num_tasks=NUM_SOURCES + 1, block_rows=16, num_blocks=num_blocks)
+
+
+@functools.cache
+def every_rule():
+    """One learner for all rules, its jitted functions, and how often `tell` was traced."""
+    rules = (amtl.uniform(), amtl.a_mtrl(), amtl.l1_a_mtrl())
+    learner = learner_of(amtl.one_of(rules))
+    return learner, jax.jit(learner.ask), jax.jit(chex.assert_max_traces(n=1)(learner.tell))
+
+
+def campaign(index, data=None, key=KEY, rounds=4):
+    learner, ask, tell = every_rule()
+    state = amtl.choose(learner.init(key, batch_of(np.zeros(NUM_SOURCES, int))), index)
+    history = []
+    for number in range(rounds):
+        own = jax.random.fold_in(key, number)
+        counts = np.asarray(ask(own, state))
+        state, info = tell(own, state, batch_of(np.asarray(state.spent) + counts, data, key))
+        history.append((counts, state, info))
+    return history
+
+
+def test_rounds_spend_the_budget_and_keep_the_floor():
+    learner, ask, _ = every_rule()
+    assert sum(learner.budgets) == BUDGET
+    for index in range(3):
+        history = campaign(index)
+        for (counts, _, info), budget, floor in zip(
+            history, learner.budgets, learner.floors, strict=True
+        ):
+            assert counts.sum() == budget
+            assert counts.min() >= floor
+            np.testing.assert_array_equal(info.counts, counts)
+            assert info.is_finite
+            assert info.relevance.ok
+        state = history[-1][1]
+        assert state.spent.sum() == BUDGET
+        assert ask(KEY, state).sum() == 0  # nothing is left to buy
+
+
+def test_first_round_is_the_same_for_every_rule_and_later_ones_differ():
+    first = [campaign(index)[0] for index in range(3)]
+    for counts, _, info in first[1:]:
+        np.testing.assert_array_equal(counts, first[0][0])
+        np.testing.assert_array_equal(info.fit.objective, first[0][2].fit.objective)
+    second = [campaign(index)[1][0] for index in range(3)]
+    assert len({tuple(counts) for counts in second}) == 3
+    # only the last source knows the target's direction: the rules find it
+    assert second[1].argmax() == second[2].argmax() == NUM_SOURCES - 1
+
+
+def test_the_rules_learn_more_than_uniform_where_one_source_knows():
+    truth = amtl.synthetic_truth(
+        "dup", seed=0, num_tasks=NUM_SOURCES, input_dim=6, num_features=2, noise=0.3
+    )
+    theta = jnp.asarray(truth.encoder @ truth.target_head, jnp.float32)
+
+    def risk(index, seed):
+        state = campaign(index, key=jax.random.key(seed))[-1][1]
+        return float(amtl.representation_risk(state.params["params"]["kernel"], theta))
+
+    risks = np.array([[risk(index, seed) for index in range(3)] for seed in range(5)])
+    uniform, a_mtrl, l1 = risks.mean(axis=0)
+    assert a_mtrl < 0.6 * uniform
+    assert l1 < 0.6 * uniform
+
+
+def test_tell_compiles_once_for_every_target_seed_and_allocation():
+    # assert_max_traces in every_rule() raises on a second trace
+    for index, seed, scenario in ((0, 0, "dup"), (1, 1, "gauss"), (2, 2, "spread")):
+        campaign(index, source(seed, scenario), jax.random.key(seed), rounds=2)
+
+
+def test_a_round_replays_bit_for_bit():
+    first, second = campaign(2, rounds=2), campaign(2, rounds=2)
+    chex.assert_trees_all_equal(first[-1][1], second[-1][1])
+
+
+def test_state_holds_no_rows_and_no_keys():
+    state = campaign(0, rounds=1)[0][1]
+    for leaf in jax.tree.leaves(state):
+        assert not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        assert leaf.size <= 6 * 2 + NUM_SOURCES * 2  # nothing that grows with the samples
+
+
+def test_penalty_is_chosen_once_and_kept():
+    history = campaign(1)
+    assert np.isfinite(history[0][2].penalty_losses).any()
+    for _, state, info in history[1:]:
+        assert np.isnan(info.penalty_losses).all()
+        assert state.penalty == history[0][1].penalty
+    given = learner_of(amtl.uniform(), penalty=1e-3)
+    batch = batch_of(np.full(NUM_SOURCES, 15))
+    _, info = jax.jit(given.tell)(KEY, given.init(KEY, batch), batch)
+    assert info.penalty == jnp.float32(1e-3)
+
+
+def test_known_relevance_buys_by_it_from_the_first_round():
+    nu = np.zeros(NUM_SOURCES)
+    nu[3] = -2.0
+    learner = learner_of(amtl.known_relevance(nu), schedule=(1.0,), floor=amtl.Floor(count=0))
+    state = learner.init(KEY, batch_of(np.zeros(NUM_SOURCES, int)))
+    assert learner.ask(KEY, state).tolist() == [0, 0, 0, 400, 0, 0, 0, 0]
+
+
+def test_strategies_of_wanted_totals_get_what_is_missing():
+    def init(num_sources):
+        wanted = jnp.asarray([100.0, 80, 60, 40, 20, 20, 40, 40])
+        proposal, state = amtl.uniform().init(num_sources)
+        return proposal._replace(scores=wanted, cumulative=jnp.asarray(True)), state
+
+    strategy = amtl.uniform()._replace(init=init)
+    learner = learner_of(strategy, schedule=(0.5, 0.5), floor=amtl.Floor(count=0))
+    state = learner.init(KEY, batch_of(np.zeros(NUM_SOURCES, int)))
+    half = learner.ask(KEY, state)
+    assert half.tolist() == [50, 40, 30, 20, 10, 10, 20, 20]
+    later = learner.ask(KEY, state._replace(spent=jnp.asarray([100, 80, 0, 0, 0, 0, 0, 20])))
+    assert later[:2].tolist() == [0, 0]
+    assert later.sum() == 200
+
+
+def test_target_joins_the_relevance_fit_on_request_only():
+    batch = batch_of(np.full(NUM_SOURCES, 15))
+    seen = {}
+
+    def watching(name, in_fit):
+        plain = amtl.uniform()
+
+        def update(evidence, state):
+            seen[name] = evidence
+            return plain.update(evidence, state)
+
+        return plain._replace(update=update, target_in_fit=in_fit)
+
+    for name, in_fit in (("out", False), ("in", True)):
+        learner = learner_of(watching(name, in_fit), penalty=1e-3)
+        state, _ = learner.tell(KEY, learner.init(KEY, batch), batch)
+        seen[name, "params"] = state.params
+    difference = seen["in"].source_heads.weight - seen["out"].source_heads.weight
+    assert jnp.abs(difference).max() > 1e-5
+    chex.assert_trees_all_close(seen["in", "params"], seen["out", "params"])  # the final fit
+
+
+def test_alignment_is_the_correlation_with_predictions():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(50, 3)) + 1, rng.normal(size=(50, 1))
+    labels[:, 0] += features[:, 0]
+    weight = rng.normal(size=(4, 3, 1))
+    weight[3] = 0
+    batch = amtl.pack(features, labels, np.zeros(50, int), num_tasks=1)
+    stats = jax.tree.map(lambda leaf: leaf[0], amtl.head_stats(batch.x, batch, num_tasks=1))
+    heads = amtl.Heads(jnp.asarray(weight, jnp.float32), jnp.zeros((4, 1)), jnp.zeros((4, 1)))
+    expected = [np.corrcoef(features @ w[:, 0], labels[:, 0])[0, 1] for w in weight[:3]]
+    np.testing.assert_allclose(amtl.alignment(heads, stats), [*expected, 0.0], atol=1e-5)
+
+
+def test_prices_and_capacity_reach_the_counts():
+    price = np.array([1.0, 2, 4, 1, 1, 1, 1, 1])
+    learner = learner_of(
+        amtl.uniform(), budget=120.0, price=price, capacity=np.full(NUM_SOURCES, 30)
+    )
+    counts = learner.ask(KEY, learner.init(KEY, batch_of(np.zeros(NUM_SOURCES, int))))
+    spending = float(price @ np.asarray(counts))
+    assert 36.0 - price.min() < spending <= 36.0
+    assert max(learner.floors) * price.sum() <= 36.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_sources": 0}, "num_sources=0"),
+        ({"num_target": 0}, "num_target=0"),
+        ({"penalty": -1.0}, "penalty >= 0 or None, got -1.0"),
+        ({"penalties": (1e-4, 1e-2)}, "strongest first"),
+        ({"capacity": np.ones(3, int)}, r"capacity as 8 positive numbers.*\(3,\)"),
+        ({"capacity": np.full(8, 10)}, "400 samples is beyond the sources' capacity of 80"),
+        ({"price": -np.ones(8)}, "price as 8 positive numbers"),
+        ({"floor": amtl.Floor(root=True), "budget": 200}, r"8 tasks × 5 samples.*M² = 64"),
+        ({"floor": amtl.Floor(count=30)}, "30 samples for a budget of 120"),
+        ({"schedule": (1.0, 0.0)}, "positive share a round"),
+    ],
+)
+def test_plans_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        learner_of(amtl.uniform(), **options)
+
+
+def test_floors_by_rule():
+    assert SCHEDULE == (0.300, 0.147, 0.221, 0.332)
+    assert learner_of(amtl.uniform()).floors == (3, 1, 2, 3)  # 20 % of 120, 59, 88, 133 over 8
+    assert learner_of(amtl.uniform(), floor=amtl.Floor(count=2)).floors == (2, 2, 2, 2)
+    root = learner_of(amtl.uniform(), budget=4000, floor=amtl.Floor(root=True))
+    assert root.floors == (34, 24, 29, 36)
