@@ -1,8 +1,8 @@
 """Which source heads the target's head is made of: minimum norm, lasso and basis pursuit.
 
-Float32 with heads of condition number κ loses κ·eps in any factorisation, 2e-5 at κ = 300. The
-answers here do not: the factorisation only chooses coordinates, in which the problem is then
-written down again from the heads themselves, with products that round once (`_exact_matmul`).
+A factorisation in float32 loses κ·eps, with κ the condition number of the heads: 2e-5 at κ = 300.
+The answers here do not. The factorisation only chooses coordinates; in them the problem is written
+down again from the heads themselves, with products that round once (`_exact_matmul`).
 """
 
 from typing import NamedTuple
@@ -55,7 +55,8 @@ def lasso(source_heads: Array, target_head: Array, *, penalty: float | Array) ->
     Args:
       source_heads: `[M, K, O]`.
       target_head: `[K, O]`.
-      penalty: `[]`, non-negative; from `max |Wᵀw_T|` on, `nu` is exactly 0.
+      penalty: `[]`, non-negative; from `max |Wᵀw_T|` on, `nu` is exactly 0. At 0 the certificate
+        is void, since 0 is the only feasible dual point: use `basis_pursuit` or `min_norm`.
 
     Returns:
       `gap` is the duality gap at a feasible dual point relative to the objective at `nu`, so
@@ -104,7 +105,8 @@ def basis_pursuit(source_heads: Array, target_head: Array) -> Relevance:
 
     Returns:
       `gap` is the duality gap at a feasible dual point relative to `‖nu‖₁`, so that no feasible
-      coefficients have a norm below `(1 − gap)` times this one. `ok` where it is at most 1e-5.
+      coefficients have a norm below `(1 − gap)` times this one. `ok` where it is at most 1e-5
+      and so is the error in the constraint, relative to the smallest coefficients that meet it.
       For non-finite values under a trace everything is NaN and `ok` False.
 
     Raises:
@@ -119,7 +121,8 @@ def basis_pursuit(source_heads: Array, target_head: Array) -> Relevance:
     # Any invertible map of the rows of W and w_T leaves the feasible set alone; the one that makes
     # the rows orthonormal removes the condition number of the heads from the problem.
     space = _row_space(problem.w)
-    b = matmul(space.rows, _least_squares(problem, space, 0.0)[0])
+    anywhere, left = _least_squares(problem, space, 0.0)
+    b = matmul(space.rows, anywhere)
     size = jnp.linalg.norm(b)
     x, y = solve_basis_pursuit(space.rows, b / jnp.where(size > 0, size, 1))
     x = x * size
@@ -127,7 +130,7 @@ def basis_pursuit(source_heads: Array, target_head: Array) -> Relevance:
     slack = jnp.abs(x) - x * matmul(u, space.rows)  # non-negative term by term
     missed = matmul(space.rows, x) - b
     gap = jnp.maximum(jnp.sum(slack) + matmul(missed, u), 0)
-    infeasibility = _ratio(jnp.linalg.norm(missed), size)
+    infeasibility = _ratio(jnp.linalg.norm(missed) + jnp.linalg.norm(left), size)
     gap = _ratio(gap, jnp.sum(jnp.abs(x)))
     result = _result(problem, x, gap, jnp.asarray(True))
     return result._replace(ok=result.ok & (infeasibility <= _TOLERANCE))
@@ -231,16 +234,17 @@ def _least_squares(
 ) -> tuple[Array, Array]:
     """Solves `(WᵀW + ridge) x = Wᵀw_T` in the row space by refinement from x = 0.
 
-    A step contracts the error by about κ²·eps, and its residuals round once, so x has the digits
-    of the dtype, not those of the normal equations.
+    A step contracts the error by about κ²·eps, or κ·eps where W has full row rank and there is no
+    ridge, and its residuals round once: x has the digits of the dtype, not those of the normal
+    equations. Beyond κ of about 5,000, or 50,000, float32 fails and the step that is left shows it.
 
     Returns:
       x `[M]`, and the Newton step that is left at x, `[R]` in coordinates of the row space.
     """
     squares = space.sizes**2
     shrink = jnp.where(squares > 0, squares / jnp.where(squares > 0, squares + ridge, 1), 0)
-
     augmented = jnp.concatenate([problem.w, problem.target[:, None]], axis=1)
+    solvable = (jnp.sum(squares > 0) == problem.target.size) & (ridge == 0)
 
     def refine(_, state):
         y, step = state
@@ -250,8 +254,10 @@ def _least_squares(
         gradient = _exact_matmul(problem.w.T, residual)[:, 0] - ridge * x
         step = matmul(space.rows, gradient)
         step = step - matmul(space.excess, step)  # strong directions must not leak into weak ones
-        step = shrink * matmul(matmul(step, space.transform), space.rotation)
-        return y, matmul(space.transform, matmul(space.rotation, step))
+        step = matmul(
+            space.rotation, shrink * matmul(matmul(step, space.transform), space.rotation)
+        )
+        return y, matmul(space.transform, jnp.where(solvable, residual[:, 0], step))
 
     zero = jnp.zeros_like(space.sizes)
     y, step = jax.lax.fori_loop(0, 5, refine, (zero, zero))

@@ -13,22 +13,27 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from sklearn.linear_model import Lasso
 
+from amtl_jax import relevance
 from amtl_jax.relevance import basis_pursuit, lasso, min_norm
 
 ROUNDING = 2e-6  # of a few hundred float32 operations
 
 
-@jax.jit
-def solve_min_norm(sources, target, ridge=0.0):
+# This file spends its time compiling; the test of `vmap` compiles as users do.
+_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@_jit
+def solve_min_norm(sources, target, ridge):
     return min_norm(sources, target, ridge=ridge)
 
 
-@jax.jit
+@_jit
 def solve_lasso(sources, target, penalty):
     return lasso(sources, target, penalty=penalty)
 
 
-solve_pursuit = jax.jit(basis_pursuit)
+solve_pursuit = _jit(basis_pursuit)
 
 
 # Cases: W [K, M] in float32, as columns, and a target.
@@ -85,14 +90,14 @@ NAMES = (
     "collinear",
     "degenerate",
 )
-SHAPES = ((10, 40), (50, 150), (20, 20), (30, 12))
+SHAPES = ((10, 40), (50, 150), (30, 12))
 CASES = [
     (name, *shape)
     for shape in SHAPES
     for name in NAMES
     if shape != (30, 12) or not name.startswith("near copies")
 ]
-EDGES = [("gauss", 50, 1), ("gauss", 1, 10), ("gauss", 1, 1)]
+EDGES = [("gauss", 50, 1), ("gauss", 1, 10), ("condition 300 weak", 20, 20)]
 
 
 def _heads(w, target):
@@ -173,8 +178,16 @@ GOLDEN_PURSUIT = [
 ]
 
 
+def _golden_heads(heads, target):
+    # Zero heads are never used, and make all rows of the tables one compiled shape.
+    padded = heads + [[0.0, 0.0]] * (3 - len(heads))
+    return _heads(np.array(padded).T, np.array(target))
+
+
 def _check_golden(result, nu, residual):
+    nu = nu + [0.0] * (3 - len(nu))
     np.testing.assert_allclose(result.nu, nu, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(result.nu) == 0, np.array(nu) == 0)
     np.testing.assert_allclose(result.residual, residual, atol=1e-6)
     assert result.gap <= 1e-6
     assert result.ok
@@ -182,21 +195,17 @@ def _check_golden(result, nu, residual):
 
 @pytest.mark.parametrize(("heads", "target", "ridge", "nu", "residual"), GOLDEN_MIN_NORM)
 def test_min_norm_golden(heads, target, ridge, nu, residual):
-    _check_golden(solve_min_norm(*_heads(np.array(heads).T, np.array(target)), ridge), nu, residual)
+    _check_golden(solve_min_norm(*_golden_heads(heads, target), ridge), nu, residual)
 
 
 @pytest.mark.parametrize(("heads", "target", "penalty", "nu", "residual"), GOLDEN_LASSO)
 def test_lasso_golden(heads, target, penalty, nu, residual):
-    result = solve_lasso(*_heads(np.array(heads).T, np.array(target)), penalty)
-    _check_golden(result, nu, residual)
-    np.testing.assert_array_equal(np.asarray(result.nu) == 0, np.array(nu) == 0)
+    _check_golden(solve_lasso(*_golden_heads(heads, target), penalty), nu, residual)
 
 
 @pytest.mark.parametrize(("heads", "target", "nu", "residual"), GOLDEN_PURSUIT)
 def test_basis_pursuit_golden(heads, target, nu, residual):
-    result = solve_pursuit(*_heads(np.array(heads).T, np.array(target)))
-    _check_golden(result, nu, residual)
-    np.testing.assert_array_equal(np.asarray(result.nu) == 0, np.array(nu) == 0)
+    _check_golden(solve_pursuit(*_golden_heads(heads, target)), nu, residual)
 
 
 # Oracles.
@@ -205,7 +214,7 @@ def test_basis_pursuit_golden(heads, target, nu, residual):
 @pytest.mark.parametrize(("name", "num_rows", "num_columns"), CASES + EDGES)
 def test_min_norm_is_the_pseudo_inverse(name, num_rows, num_columns):
     w, target = _case(name, num_rows, num_columns)
-    result = solve_min_norm(*_heads(w, target))
+    result = solve_min_norm(*_heads(w, target), 0.0)
     expected = _pinv(w) @ target
     assert np.linalg.norm(result.nu - expected) <= 1e-5 * np.linalg.norm(expected)
     outside = np.linalg.norm(target - _project(w, target)) / np.linalg.norm(target)
@@ -225,7 +234,7 @@ def test_min_norm_with_ridge(name, num_rows, num_columns, ridge):
     assert result.ok
 
 
-@pytest.mark.parametrize(("name", "num_rows", "num_columns"), CASES + EDGES)
+@pytest.mark.parametrize(("name", "num_rows", "num_columns"), CASES)
 @pytest.mark.parametrize("fraction", [0.3, 0.01])
 def test_lasso_is_the_optimum(name, num_rows, num_columns, fraction):
     w, target = _case(name, num_rows, num_columns)
@@ -268,33 +277,32 @@ def test_basis_pursuit_is_the_linear_program(name, num_rows, num_columns):
 def test_basis_pursuit_is_the_limit_of_lasso():
     heads = _heads(*_case("gauss"))
     limit = solve_pursuit(*heads).nu
-    np.testing.assert_allclose(solve_lasso(*heads, 1e-6).nu, limit, atol=1e-5)
+    np.testing.assert_allclose(solve_lasso(*heads, np.float32(1e-6)).nu, limit, atol=1e-5)
 
 
 def test_certificates_grow_when_the_answer_is_wrong(monkeypatch):
-    # A solver that is stopped early must say so: the gap bounds what is really missing.
-    from amtl_jax import relevance
+    # Solvers that stop early must say so: the gap bounds what is really missing.
+    def early(solver):
+        def solve(*args):
+            x, y = solver(*args)
+            return 1.01 * x, 0.9 * y
+
+        return solve
 
     w, target = _case("gauss")
     heads = _heads(w, target)
-
-    def early(solver, *args):
-        x, y = solver(*args)
-        return 1.01 * x, 0.9 * y
-
     penalty = np.float32(0.01 * np.max(np.abs(w.T @ target)))
-    best = _lasso_objective(w, target, penalty, lasso(*heads, penalty=penalty).nu)
-    monkeypatch.setattr(relevance, "solve_lasso", functools.partial(early, relevance.solve_lasso))
-    result = lasso(*heads, penalty=penalty)
+    best = _lasso_objective(w, target, penalty, solve_lasso(*heads, penalty).nu)
+    for name in ("solve_lasso", "solve_basis_pursuit"):
+        monkeypatch.setattr(relevance, name, early(getattr(relevance, name)))
+
+    result = _jit(functools.partial(lasso, penalty=penalty))(*heads)
     objective = _lasso_objective(w, target, penalty, result.nu)
     assert 1e-5 < (objective - best) / objective <= result.gap
     assert not result.ok
 
-    monkeypatch.setattr(
-        relevance, "solve_basis_pursuit", functools.partial(early, relevance.solve_basis_pursuit)
-    )
-    result = basis_pursuit(*heads)
-    assert result.gap > 1e-2
+    result = _jit(lambda *heads: basis_pursuit(*heads))(*heads)
+    assert 1e-2 < result.gap < 1
     assert not result.ok
 
 
@@ -305,7 +313,7 @@ SOLVERS = {
     "lasso": lambda s, t: lasso(s, t, penalty=1e-2 * jnp.linalg.norm(t)),
     "basis_pursuit": basis_pursuit,
 }
-JITTED = {name: jax.jit(solver) for name, solver in SOLVERS.items()}
+JITTED = {name: _jit(solver) for name, solver in SOLVERS.items()}
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -329,16 +337,13 @@ def test_vmap_equals_loop(name):
     batched = jax.jit(jax.vmap(SOLVERS[name], in_axes=(None, 0)))(sources, targets)
     chex.assert_trees_all_close(batched, looped, atol=1e-5)
     assert jnp.all(batched.ok)
-    every = jax.jit(jax.vmap(SOLVERS[name]))(jnp.stack([sources] * len(targets)), targets)
-    chex.assert_trees_all_close(every, looped, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_outputs_are_stacked(name):
+def test_outputs_are_stacked():
     w, target = _case("gauss")
-    expected = JITTED[name](*_heads(w, target)).nu
+    expected = _pinv(w) @ target
     sources, target = jnp.asarray(w.T).reshape(40, 5, 2), jnp.asarray(target).reshape(5, 2)
-    np.testing.assert_allclose(SOLVERS[name](sources, target).nu, expected, atol=1e-5)
+    np.testing.assert_allclose(solve_min_norm(sources, target, 0.0).nu, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -346,7 +351,7 @@ def test_float64(name):
     w, target = _case("condition 1000 weak")
     with jax.enable_x64(True):
         heads = _heads(w.astype(np.float64), target.astype(np.float64))
-        result = SOLVERS[name](*heads)
+        result = _jit(SOLVERS[name])(*heads)
         chex.assert_trees_all_equal_dtypes(result.nu, heads[0])
         assert result.ok
         assert result.gap <= 1e-12
@@ -359,10 +364,12 @@ def test_float64(name):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_traces_once(name):
-    heads = _heads(*_case("gauss", 6, 20))
-    solve = jax.jit(chex.assert_max_traces(SOLVERS[name], n=1))
-    for scale in (1.0, 2.0, 0.0):
-        assert solve(heads[0], scale * heads[1]).ok
+    solve = _jit(chex.assert_max_traces(SOLVERS[name], n=1))
+    for scale in (1.0, -2.0, 0.0):
+        result = solve(jnp.full((1, 1, 1), 4.0), jnp.full((1, 1), scale))
+        assert result.ok
+        shrunk = scale - jnp.sign(scale) * (1e-2 * abs(scale) / 4 if name == "lasso" else 0)
+        np.testing.assert_allclose(result.nu, [shrunk / 4], rtol=1e-5)
 
 
 # Errors.
@@ -384,19 +391,20 @@ def test_shapes_are_checked(solve, sources, target, message):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_are_checked(name, bad):
+def test_values_are_checked(name):
     sources, target = _heads(*_case("gauss", 6, 20))
     with pytest.raises(ValueError, match="source_heads: expected finite values, got 1 NaN or inf"):
-        SOLVERS[name](sources.at[2, 3, 0].set(bad), target)
-    with pytest.raises(ValueError, match="target_head: expected finite values, got 1 NaN or inf"):
-        SOLVERS[name](sources, target.at[3, 0].set(bad))
-    # Under a trace the result says it, and a batch keeps its other members.
-    targets = jnp.stack([target, target.at[3, 0].set(bad)])
-    result = jax.jit(jax.vmap(SOLVERS[name], in_axes=(None, 0)))(sources, targets)
-    np.testing.assert_array_equal(result.ok, [True, False])
-    assert jnp.all(jnp.isfinite(result.nu[0]))
-    assert jnp.all(jnp.isnan(result.nu[1]))
+        SOLVERS[name](sources.at[2, 3, 0].set(jnp.inf), target)
+    with pytest.raises(ValueError, match="target_head: expected finite values, got 2 NaN or inf"):
+        SOLVERS[name](sources, target.at[3:5, 0].set(jnp.nan))
+    # Under a trace the result says it, and the other members of a batch do not notice.
+    many_sources = jnp.stack([sources, sources, sources.at[2, 3, 0].set(jnp.inf)])
+    many_targets = jnp.stack([target, target.at[3, 0].set(jnp.nan), target])
+    result = _jit(jax.vmap(SOLVERS[name]))(many_sources, many_targets)
+    np.testing.assert_array_equal(result.ok, [True, False, False])
+    np.testing.assert_allclose(result.nu[0], JITTED[name](sources, target).nu, atol=1e-5)
+    for value in (result.nu, result.residual, result.gap):
+        assert jnp.all(jnp.isnan(value[1:]))
 
 
 def test_weights_are_checked():
@@ -407,5 +415,6 @@ def test_weights_are_checked():
         min_norm(*heads, ridge=-0.5)
     with pytest.raises(ValueError, match=r"penalty: expected a scalar, got shape \(2,\)"):
         lasso(*heads, penalty=jnp.ones(2))
-    assert not solve_lasso(*heads, -1.0).ok
+    heads = _heads(*_case("gauss"))
+    assert not solve_lasso(*heads, np.float32(-1)).ok
     assert jnp.all(jnp.isnan(solve_min_norm(*heads, -1.0).nu))
