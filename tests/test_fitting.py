@@ -117,14 +117,6 @@ def test_forty_gradient_passes_reach_the_optimum_within_one_per_cent():
         assert best.objective <= quick.objective <= 1.01 * best.objective
 
 
-def test_features_that_the_penalty_switches_off_are_exactly_zero():
-    batch = small_batch()
-    result = run(joint(amtl.linear_encoder(8), num_steps=300, tolerance=1e-6), batch, 3e-2)
-    norms = jnp.linalg.norm(result.params["params"]["kernel"], axis=0)
-    assert 0 < int(jnp.sum(norms > 0)) < 8
-    assert (result.heads.weight[:, norms == 0] == 0).all()
-
-
 @pytest.mark.parametrize("num_features", [1, INPUT_DIM + 5])
 def test_more_features_than_inputs_or_one(num_features):
     result = run(joint(amtl.linear_encoder(num_features), num_steps=30), small_batch(), 1e-3)

@@ -86,6 +86,30 @@ def test_permuting_sources_permutes_scores(name):
     np.testing.assert_allclose(permuted.scores, plain.scores[order], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["uniform", "a_mtrl", "l1_a_mtrl"])
+def test_relevance_ignores_the_scale_of_features_and_those_no_source_uses(name):
+    found = evidence()
+    plain, _ = RULES[name].update(found, ())
+
+    def rescaled(scale):
+        """The same predictors on features multiplied by `scale` `[K]`."""
+        heads, target, stats = found.source_heads, found.target_head, found.source_stats
+        return found._replace(
+            source_heads=heads._replace(weight=heads.weight / scale[None, :, None]),
+            target_head=target._replace(weight=target.weight / scale[:, None]),
+            source_stats=stats._replace(gram=stats.gram * jnp.outer(scale, scale)[None]),
+        )
+
+    scaled, _ = RULES[name].update(rescaled(jnp.array([1e-3, 1.0, 30.0])), ())
+    np.testing.assert_allclose(scaled.relevance.nu, plain.relevance.nu, atol=2e-3)
+
+    # a feature the sources have all but switched off, though the target still uses it
+    weight = found.source_heads.weight.at[:, 2].multiply(1e-5)
+    unused = found._replace(source_heads=found.source_heads._replace(weight=weight))
+    proposal, _ = RULES[name].update(unused, ())
+    assert jnp.abs(proposal.relevance.nu).max() < 10
+
+
 def test_scores_follow_the_papers():
     found = evidence()
     w = np.asarray(found.source_heads.weight[..., 0]).T  # [K, M]

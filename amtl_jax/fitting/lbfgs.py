@@ -17,7 +17,6 @@ from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
 _LINE_SEARCH_STEPS = 30
-_RANK_TOLERANCE = 1e-3
 
 
 def lbfgs_fitter(
@@ -41,8 +40,7 @@ def lbfgs_fitter(
 
     Returns:
       `Fitter`; its `fit` also rebalances the factors to BᵀB = Σ_m W_m W_mᵀ, where the penalty
-      on the product is least, and zeroes features whose singular value of Θ is below a
-      thousandth of the largest.
+      on the product is least.
 
     References:
       Nocedal, Wright. Numerical Optimization, chapter 7. Start: Tripuraneni, Jin, Jordan.
@@ -69,12 +67,7 @@ def lbfgs_fitter(
         factors, gradient_norm, steps = _minimise(
             factors, batch, penalty, num_tasks, intercept, num_steps, tolerance, memory
         )
-        kernel, weight = _balance(*factors)
-        # The nuclear norm switches features off altogether; what L-BFGS leaves of them would be
-        # noise that relevance, blind to scale, takes for a direction of the source heads.
-        strength = jnp.sum(weight**2, axis=(0, 2))  # [K] singular values of Θ
-        is_on = strength > _RANK_TOLERANCE * jnp.max(strength)
-        kernel = jnp.where(is_on[None], kernel, 0.0)
+        kernel, _ = _balance(*factors)
         return finish(
             encoder,
             {"params": {"kernel": kernel}},

@@ -2,6 +2,7 @@
 
 from amtl_jax.relevance import min_norm
 from amtl_jax.strategies.proposal import blank, proportional
+from amtl_jax.strategies.shared_heads import shared_heads
 from amtl_jax.types import Evidence, Proposal, Strategy
 
 
@@ -19,7 +20,7 @@ def a_mtrl(*, ridge: float = 0.0) -> Strategy:
         return blank(num_sources), ()
 
     def update(evidence: Evidence, state) -> tuple[Proposal, tuple]:
-        relevance = min_norm(evidence.source_heads.weight, evidence.target_head.weight, ridge=ridge)
+        relevance = min_norm(*shared_heads(evidence), ridge=ridge)
         return proportional(relevance.nu**2, relevance), state
 
     return Strategy(init, update)

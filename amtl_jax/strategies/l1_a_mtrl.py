@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from amtl_jax.relevance import basis_pursuit
 from amtl_jax.strategies.proposal import blank, proportional
+from amtl_jax.strategies.shared_heads import shared_heads
 from amtl_jax.types import Evidence, Proposal, Strategy
 
 
@@ -22,7 +23,7 @@ def l1_a_mtrl() -> Strategy:
         return blank(num_sources), ()
 
     def update(evidence: Evidence, state) -> tuple[Proposal, tuple]:
-        relevance = basis_pursuit(evidence.source_heads.weight, evidence.target_head.weight)
+        relevance = basis_pursuit(*shared_heads(evidence))
         return proportional(jnp.abs(relevance.nu), relevance), state
 
     return Strategy(init, update)
