@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..types import Array
+from amtl_jax.types import Array
 
 SIDE = 28
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..types import Array
-from ._filters import SIDE, gaussian_matrix, matmul
+from amtl_jax.data._filters import SIDE, gaussian_matrix, matmul
+from amtl_jax.types import Array
 
 _FOG_STRENGTH, _FOG_DECAY = 3.0, 1.4
 _FRACTAL_LEVELS = 8  # a 256 × 256 map

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from ..types import Array
-from ._filters import SIDE, canny_edges, glass_blur, matmul, motion_blur
-from ._overlays import dotted_line, fog, spatter, zigzag
+from amtl_jax.data._filters import SIDE, canny_edges, glass_blur, matmul, motion_blur
+from amtl_jax.data._overlays import dotted_line, fog, spatter, zigzag
+from amtl_jax.types import Array
 
 _CENTRE = (SIDE - 1) / 2
 _TILT = 0.4  # radians of shear and rotation

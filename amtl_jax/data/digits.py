@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..types import Array
-from .corruptions import CORRUPTIONS, corrupt
+from amtl_jax.data.corruptions import CORRUPTIONS, corrupt
+from amtl_jax.types import Array
 
 NUM_DIGITS = 5000
 _SHAPE = (len(CORRUPTIONS), NUM_DIGITS, 28, 28)

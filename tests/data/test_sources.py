@@ -1,0 +1,153 @@
+"""Task sources: fresh samples without replacement, replayed exactly, bad arrays refused."""
+
+import jax
+import numpy as np
+import pytest
+
+import amtl_jax as amtl
+
+KEY = jax.random.key(3)
+
+
+def array_source(**options):
+    """Two tasks on one pool of 12 images, one on a pool of 5."""
+    images = np.arange(12 * 4, dtype=np.uint8).reshape(12, 2, 2)
+    inputs = {"a": images, "b": 200 + images[:5]}
+    labels = {"a0": np.arange(12) % 2, "a1": np.arange(12), "b0": np.arange(5)}
+    pools = {"a0": "a", "a1": "a", "b0": "b"}
+    return amtl.ArraySource(inputs, labels, pools=pools, **options)
+
+
+def synthetic_source():
+    truth = amtl.synthetic_truth("gauss", num_tasks=3, input_dim=4, num_features=2, num_outputs=2)
+    return amtl.SyntheticSource(truth, capacity=12)
+
+
+@pytest.mark.parametrize("make", [array_source, synthetic_source])
+def test_protocol(make):
+    source = make()
+    num_tasks = len(source.names)
+    assert source.capacity.shape == source.price.shape == (num_tasks,)
+    rows = source.draw(KEY, np.array([3, 0, 5]))
+    assert rows.x.shape == (8, *source.input_shape)
+    assert rows.y.shape == (8, source.num_outputs)
+    assert rows.x.dtype == rows.y.dtype == np.float32
+    assert rows.task.tolist() == [0] * 3 + [2] * 5
+    with pytest.raises(ValueError, match=r"has \d+ samples, but 0 \+ 13 were asked for"):
+        source.draw(KEY, np.array([13, 0, 0]))
+    with pytest.raises(ValueError, match="counts as 3 integers"):
+        source.draw(KEY, np.array([1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match=r"counts as 3 integers.*\(2,\)"):
+        source.draw(KEY, np.array([1, 2]))
+    with pytest.raises(ValueError, match="counts >= 0, got -1"):
+        source.draw(KEY, np.array([-1, 2, 2]))
+
+
+@pytest.mark.parametrize("make", [array_source, synthetic_source])
+def test_rounds_continue_where_the_last_one_stopped(make):
+    first, second = np.array([3, 0, 2]), np.array([4, 7, 3])
+    whole = make().draw(KEY, first + second)
+    parts = make().draw(KEY, first), make().draw(KEY, second, start=first)
+    for task in range(3):
+        for name in ("x", "y"):
+            pieces = [getattr(part, name)[part.task == task] for part in parts]
+            expected = getattr(whole, name)[whole.task == task]
+            np.testing.assert_array_equal(np.concatenate(pieces), expected)
+    other = make().draw(jax.random.key(4), first + second)
+    assert not np.array_equal(other.x, whole.x)
+
+
+@pytest.mark.parametrize("make", [array_source, synthetic_source])
+def test_a_tasks_samples_do_not_depend_on_the_other_tasks(make):
+    alone = make().draw(KEY, np.array([0, 5, 0]))
+    among = make().draw(KEY, np.array([6, 5, 2]))
+    np.testing.assert_array_equal(alone.x, among.x[among.task == 1])
+    np.testing.assert_array_equal(alone.y, among.y[among.task == 1])
+
+
+def test_arrays_are_drawn_without_replacement_and_scaled():
+    rows = array_source().draw(KEY, np.array([12, 12, 5]))
+    assert sorted(rows.y[rows.task == 1, 0]) == list(range(12))
+    first_pixel = np.round(rows.x[:, 0, 0] * 255)
+    np.testing.assert_array_equal(first_pixel[rows.task == 1], 4 * rows.y[rows.task == 1, 0])
+    np.testing.assert_array_equal(first_pixel[rows.task == 2], 200 + 4 * rows.y[rows.task == 2, 0])
+    # two tasks of one pool draw in different orders
+    assert not np.array_equal(first_pixel[rows.task == 0], first_pixel[rows.task == 1])
+
+
+def test_pools_are_shared_not_copied():
+    images = np.zeros((10, 3), np.float32)
+    source = amtl.ArraySource(
+        {"p": images}, {"s": np.zeros(10), "t": np.ones(10)}, pools={"s": "p", "t": "p"}
+    )
+    assert all(np.shares_memory(pool, images) for pool in source._inputs.values())
+
+
+X, Y = np.ones((4, 2)), np.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({}, {}), "at least one task"),
+        (({"s": X}, {"t": Y}), "inputs has no entry 't'; it has .'s'."),
+        (({"s": X}, {"s": np.ones(3)}), "3 labels for 4 inputs"),
+        (({"s": X[:0]}, {"s": Y[:0]}), "at least one: got 0 labels for 0 inputs"),
+        (({"s": X * np.nan}, {"s": Y}), "NaN or Inf in inputs..s.."),
+        (({"s": X}, {"s": Y * np.inf}), "NaN or Inf in labels of task 's'"),
+        (({"s": X, "t": X[:, :1]}, {"s": Y, "t": Y}), r"one input shape.*\(1,\), \(2,\)"),
+        (({"s": X}, {"s": np.ones((4, 1, 1))}), r"expected \[n\] or \[n, O\], got \(4, 1, 1\)"),
+    ],
+)
+def test_bad_arrays_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        amtl.ArraySource(*arguments)
+
+
+def test_bad_prices_are_refused():
+    with pytest.raises(ValueError, match="positive finite prices"):
+        array_source(prices={"a0": 1.0, "a1": 0.0, "b0": 1.0})
+
+
+@pytest.mark.parametrize("scenario", amtl.SCENARIOS)
+def test_scenarios(scenario):
+    truth = amtl.synthetic_truth(scenario)
+    np.testing.assert_allclose(truth.encoder.T @ truth.encoder, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(truth.source_heads, axis=0), 1.0)
+    assert np.linalg.norm(truth.target_head) == pytest.approx(1.0)
+    if scenario == "one":
+        np.testing.assert_array_equal(truth.target_head, truth.source_heads[:, 0])
+    if scenario.startswith("dup"):  # the last source alone knows the last direction
+        known = np.abs(truth.source_heads[-1])
+        assert known.argmax() == 39
+        assert np.sort(known)[-2] < 0.1
+
+
+def test_synthetic_samples_follow_the_truth():
+    truth = amtl.synthetic_truth(
+        "gauss", num_tasks=2, input_dim=5, num_features=2, noise=0.1, num_outputs=2
+    )
+    source = amtl.SyntheticSource(truth)
+    rows, target = source.draw(KEY, np.array([4000, 4000])), source.draw_target(KEY, 4000)
+    heads = [*np.moveaxis(truth.source_heads, 1, 0), truth.target_head]
+    for own, head in zip((rows, rows, target), range(3), strict=True):
+        chosen = own.task == head
+        x, y = own.x[chosen], own.y[chosen]
+        theta = np.linalg.lstsq(x, y, rcond=None)[0]
+        np.testing.assert_allclose(theta, truth.encoder @ heads[head], atol=0.01)
+        assert (y - x @ theta).std() == pytest.approx(0.1, rel=0.05)
+        np.testing.assert_allclose(np.cov(x.T), np.eye(5), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options", "message"),
+    [
+        ("nope", {}, "expected one of .'gauss'"),
+        ("gauss", {"num_features": 50}, "num_features=50, input_dim=40"),
+        ("dup", {"num_features": 1}, "expects 2 <= num_features"),
+        ("gauss", {"noise": -1.0}, "noise=-1.0"),
+    ],
+)
+def test_truths_that_do_not_fit_are_refused(scenario, options, message):
+    with pytest.raises(ValueError, match=message):
+        amtl.synthetic_truth(scenario, **options)

@@ -1,0 +1,96 @@
+"""The arrows between the rooms, and a public surface that resolves lazily."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import amtl_jax as amtl
+
+PACKAGE = Path(amtl.__file__).parent
+# A room may import the rooms named here, and modules of its own.
+ALLOWED = {
+    "types": set(),
+    "packing": {"types"},
+    "heads": {"types"},
+    "target": {"types"},
+    "_l1": {"types"},
+    "relevance": {"types", "_l1"},
+    "allocation": {"types"},
+    "planning": {"types", "allocation", "relevance"},
+    "metrics": {"types"},
+    "bootstrap": {"types"},
+    "encoders": {"types"},
+    "data": {"types"},
+    "strategies": {"types", "relevance"},
+    "fitting": {"types", "heads"},
+    "learner": {
+        "types", "heads", "target", "allocation", "planning", "fitting", "strategies",
+    },
+}  # fmt: skip
+LIBRARY = set(ALLOWED)
+ALLOWED["experiment"] = LIBRARY | {"__init__"}
+ALLOWED["cli"] = {"experiment", "__init__"}
+ALLOWED["__init__"] = set()
+
+
+def room_of(path):
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported(path):
+    """Top-level names and rooms of ours that a file imports anywhere in it."""
+    outside, rooms = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = submodules if node.module == "amtl_jax" else [node.module]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "amtl_jax":
+                room = parts[1] if len(parts) > 1 else "__init__"
+                rooms.add(room if room in ALLOWED else "__init__")
+            else:
+                outside.add(parts[0])
+    return outside, rooms
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "configs" not in path.parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    room = room_of(path)
+    assert room in ALLOWED, f"a new room: say in this test what {room} may import"
+    outside, rooms = imported(path)
+    assert rooms - {room} <= ALLOWED[room]
+    if room != "encoders":
+        assert "flax" not in outside
+    if room in LIBRARY - {"data"}:
+        assert not outside & {"logging", "json", "os", "pathlib", "tyro"}
+
+
+def test_every_public_name_resolves_and_is_documented():
+    for name in amtl.__all__:
+        value = getattr(amtl, name)
+        if callable(value):
+            assert value.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = amtl.nothing
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = "{'jax', 'numpy', 'flax', 'optax', 'scipy', 'tyro', 'pandas', 'mlxtend'}"
+    code = f"import sys, amtl_jax, amtl_jax.cli; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
