@@ -94,10 +94,15 @@ def pack(x, y, task, *, num_tasks: int, block_rows=None, num_blocks=None, weight
     first_row = np.cumsum(counts) - counts
     first_slot = (np.cumsum(blocks) - blocks) * block_rows
     slot = np.arange(num_rows) + np.repeat(first_slot - first_row, counts)
+    row_of = np.full(num_blocks * block_rows, -1)
+    row_of[slot] = order
+    is_padding = row_of < 0
 
-    def to_blocks(rows):
-        flat = np.zeros((num_blocks * block_rows, *rows.shape[1:]), rows.dtype)
-        flat[slot] = rows[order]
+    def to_blocks(rows):  # one gather: samples are copied once
+        if not num_rows:
+            return jnp.zeros((num_blocks, block_rows, *rows.shape[1:]), rows.dtype)
+        flat = rows.take(row_of, axis=0, mode="clip")
+        flat[is_padding] = 0
         return jnp.asarray(flat.reshape(num_blocks, block_rows, *rows.shape[1:]))
 
     block_task = np.full(num_blocks, num_tasks - 1, np.int32)

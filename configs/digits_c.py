@@ -12,4 +12,4 @@ from amtl_jax.experiment.config import Config, DigitsConfig
 
 def get_config() -> Config:
     """Returns the default job."""
-    return Config(name="digits_c", data=DigitsConfig())
+    return Config(name="digits_c", data=DigitsConfig(), seeds=(0, 1, 2))

@@ -24,7 +24,7 @@ from amtl_jax.strategies.uniform import uniform
 from amtl_jax.types import Array, Fitter, Learner, TaskBatch
 
 RULES = {"uniform": uniform, "a_mtrl": a_mtrl, "l1_a_mtrl": l1_a_mtrl}
-_DATA_KEY, _TARGET_KEY, _TEST_KEY, _LEARNER_KEY = range(4)
+DATA_KEY, TARGET_KEY, LEARNER_KEY, _TEST_KEY = 0, 1, 3, 2  # folded into a seed's key
 
 
 class Problem(NamedTuple):
@@ -52,6 +52,8 @@ def build_problem(config: Config) -> Problem:
 
     Raises:
       ConfigError: if the config names an unknown target or asks for more rows than there are.
+      ValueError: if the sizes of a synthetic problem do not fit together.
+      ImportError: if the digits' package is not installed.
     """
     if isinstance(config.data, DigitsConfig):
         return _digits(config, config.data)
@@ -115,7 +117,11 @@ def _synthetic(config: Config, data: SyntheticConfig) -> Problem:
 
 
 def build_fitter(config: Config, num_tasks: int) -> Fitter:
-    """Builds the fit of the representation for M sources and the target."""
+    """Builds the fit of the representation for M sources and the target.
+
+    Raises:
+      ValueError: if a setting is out of range.
+    """
     encoder = linear_encoder(config.fit.num_features)
     if config.fit.method == "lbfgs":
         return lbfgs_fitter(
@@ -135,7 +141,11 @@ def build_fitter(config: Config, num_tasks: int) -> Fitter:
 
 
 def build_learner(config: Config, problem: Problem) -> tuple[Learner, tuple[str, ...]]:
-    """Builds one learner for all arms that buy samples, and their names in order of index."""
+    """Builds one learner for all arms that buy samples, and their names in order of index.
+
+    Raises:
+      ValueError: if budget, schedule, floor and capacity do not fit together.
+    """
     arms = tuple(arm for arm in config.arms if arm in RULES)
     num_sources = len(problem.source.names)
     learner = active_learner(
@@ -152,6 +162,16 @@ def build_learner(config: Config, problem: Problem) -> tuple[Learner, tuple[str,
         intercept=config.fit.intercept,
     )
     return learner, arms
+
+
+def empty_batch(config: Config, problem: Problem, target: Rows) -> TaskBatch:
+    """A packed batch without source rows, of the campaign's shape; for `eval_shape`."""
+    nothing = Rows(
+        np.zeros((0, *problem.source.input_shape), np.float32),
+        np.zeros((0, problem.source.num_outputs), np.float32),
+        np.zeros(0, np.int32),
+    )
+    return pack_campaign(config, nothing, target, len(problem.source.names))
 
 
 def pack_campaign(config: Config, rows: Rows, target: Rows, num_sources: int) -> TaskBatch:

@@ -1,13 +1,14 @@
 """One file of arrays per round, verified before a byte of it is believed.
 
-A header line of JSON holds length and SHA-256 of what follows: an NPZ archive without pickle
-with the leaves of the learner's state, the predictions on the test rows, and the round's
-record as JSON text.
+The first line is JSON: format, length and SHA-256 of all that follows. The second line is JSON
+too: whose round this is, its record, and name, dtype and shape of every array. Behind it lie the
+arrays' bytes, one after the other. Nothing is decompressed, unpickled or allocated from a number
+that the file claims: what is expected is known before it is read.
 """
 
 import hashlib
-import io
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,10 @@ from amtl_jax.experiment.files import write_atomically
 
 _FORMAT = "amtl-checkpoint-1"
 _MAX_HEADER = 4096
-_RECORD, _PREDICTIONS = "record", "predictions"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, or of another structure than expected."""
+    """A checkpoint that is damaged, or another than expected."""
 
 
 class Checkpoint(NamedTuple):
@@ -35,66 +35,113 @@ class Checkpoint(NamedTuple):
     """
 
     state: Any
-    predictions: np.ndarray
+    predictions: Any
     record: dict
 
 
-def _leaves(tree) -> dict[str, Any]:
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return {"state" + jax.tree_util.keystr(path): leaf for path, leaf in paths}
+def save(path: Path, checkpoint: Checkpoint, *, identity: dict) -> None:
+    """Writes a checkpoint atomically.
 
+    Args:
+      path: the file.
+      checkpoint: what to write.
+      identity: plain data that says whose round this is; `load` asks for the same.
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint atomically."""
-    arrays = {name: np.asarray(leaf) for name, leaf in _leaves(checkpoint.state).items()}
-    arrays[_PREDICTIONS] = np.asarray(checkpoint.predictions, np.float32)
-    arrays[_RECORD] = np.frombuffer(json.dumps(checkpoint.record).encode(), np.uint8)
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    body = stream.getvalue()
+    Raises:
+      OSError: if it cannot be written; what was there before stays.
+      ValueError: if the record holds NaN or Inf.
+    """
+    arrays = [(name, np.asarray(leaf)) for name, leaf in _leaves(checkpoint)]
+    manifest = {
+        "identity": identity,
+        "record": checkpoint.record,
+        "arrays": [_described(name, array) for name, array in arrays],
+    }
+    line = json.dumps(manifest, allow_nan=False).encode() + b"\n"
+    body = line + b"".join(array.tobytes() for _, array in arrays)
     digest = hashlib.sha256(body).hexdigest()
     header = json.dumps({"format": _FORMAT, "length": len(body), "sha256": digest})
     write_atomically(path, header.encode() + b"\n" + body)
 
 
-def load(path: Path, template) -> Checkpoint:
+def load(path: Path, template: Checkpoint, *, identity: dict) -> Checkpoint:
     """Reads and verifies a checkpoint.
 
     Args:
       path: the file.
-      template: a state of the wanted structure, shapes and dtypes.
+      template: state and predictions of the wanted structure, shapes and dtypes; anything with
+        `shape` and `dtype` will do for an array. Its record is not looked at.
+      identity: as it was saved.
 
     Raises:
-      CheckpointError: if the file is truncated, altered, or of another structure.
+      CheckpointError: if the file is truncated or altered, of another structure, or another's.
       OSError: if it cannot be read.
     """
+    manifest, body = _verified(path)
+    if not isinstance(manifest, dict) or set(manifest) != {"identity", "record", "arrays"}:
+        raise CheckpointError(f"{path}: no manifest of arrays.")
+    if manifest["identity"] != identity:
+        raise CheckpointError(f"{path}: belongs to {manifest['identity']}, expected {identity}.")
+    wanted = _leaves(template)
+    expected = [_described(name, leaf) for name, leaf in wanted]
+    if manifest["arrays"] != expected:
+        raise CheckpointError(f"{path}: {_mismatch(manifest['arrays'], expected)}.")
+    if not isinstance(manifest["record"], dict):
+        raise CheckpointError(f"{path}: expected a record of the round.")
+    arrays, start = [], 0
+    for _, leaf in wanted:
+        dtype, shape = np.dtype(leaf.dtype), tuple(leaf.shape)
+        stop = start + dtype.itemsize * math.prod(shape)
+        if stop > len(body):
+            break
+        arrays.append(np.frombuffer(body[start:stop], dtype).reshape(shape))
+        start = stop
+    if len(arrays) < len(wanted) or start != len(body):
+        raise CheckpointError(f"{path}: holds {len(body)} bytes of arrays, expected others.")
+    structure = jax.tree.structure(template.state)
+    state = jax.tree.unflatten(structure, [jax.numpy.asarray(array) for array in arrays[:-1]])
+    return Checkpoint(state, arrays[-1], manifest["record"])
+
+
+def _verified(path: Path) -> tuple[Any, memoryview]:
+    """Returns the manifest and the arrays' bytes of a file whose checksum is right."""
     with path.open("rb") as file:
         line = file.readline(_MAX_HEADER)
-        try:
-            header = json.loads(line)
-            length, digest, form = header["length"], header["sha256"], header["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: no checkpoint header.") from error
-        if form != _FORMAT:
-            raise CheckpointError(f"{path}: expected format {_FORMAT}, got {form!r}.")
-        size = path.stat().st_size - len(line)
-        if size != length:
-            raise CheckpointError(f"{path}: expected {length} bytes of arrays, got {size}.")
-        body = file.read(size)
-    if hashlib.sha256(body).hexdigest() != digest:
+        body = file.read()
+    header = _json(path, line, "header")
+    if not isinstance(header, dict) or set(header) != {"format", "length", "sha256"}:
+        raise CheckpointError(f"{path}: no checkpoint header.")
+    if header["format"] != _FORMAT:
+        raise CheckpointError(f"{path}: expected format {_FORMAT}, got {header['format']!r}.")
+    if header["length"] != len(body):
+        raise CheckpointError(f"{path}: expected {header['length']} bytes, got {len(body)}.")
+    if header["sha256"] != hashlib.sha256(body).hexdigest():
         raise CheckpointError(f"{path}: the checksum does not match; the file was altered.")
-    with np.load(io.BytesIO(body), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    wanted = _leaves(template)
-    if set(arrays) != {*wanted, _RECORD, _PREDICTIONS}:
-        raise CheckpointError(f"{path}: holds other arrays than this configuration needs.")
-    for name, leaf in wanted.items():
-        if arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype:
-            raise CheckpointError(
-                f"{path}: expected {name} {leaf.dtype}{list(leaf.shape)}, got "
-                f"{arrays[name].dtype}{list(arrays[name].shape)}."
-            )
-    structure = jax.tree.structure(template)
-    state = jax.tree.unflatten(structure, [jax.numpy.asarray(arrays[name]) for name in wanted])
-    record = json.loads(arrays[_RECORD].tobytes())
-    return Checkpoint(state, arrays[_PREDICTIONS], record)
+    line, _, arrays = body.partition(b"\n")
+    return _json(path, line, "manifest"), memoryview(arrays)
+
+
+def _json(path: Path, line: bytes, what: str):
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: no checkpoint {what}.") from error
+
+
+def _leaves(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
+    """Names and arrays in the order of the file, the predictions last."""
+    paths = jax.tree_util.tree_leaves_with_path(checkpoint.state)
+    state = [("state" + jax.tree_util.keystr(path), leaf) for path, leaf in paths]
+    return [*state, ("predictions", checkpoint.predictions)]
+
+
+def _described(name: str, leaf) -> dict:
+    return {"name": name, "dtype": np.dtype(leaf.dtype).name, "shape": list(leaf.shape)}
+
+
+def _mismatch(found, expected: list[dict]) -> str:
+    """Says where a list of arrays first differs from the expected one."""
+    if not isinstance(found, list) or len(found) != len(expected):
+        return f"expected {len(expected)} arrays of this configuration, got others"
+    pairs = zip(expected, found, strict=True)
+    return next(f"expected {want}, got {got}" for want, got in pairs if want != got)

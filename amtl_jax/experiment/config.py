@@ -2,8 +2,8 @@
 
 import dataclasses
 import importlib.util
+import sys
 import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -98,7 +98,7 @@ class Config:
     Attributes:
       name: of the experiment; the default workdir is `runs/<name>`.
       data: the tasks.
-      num_target: rows of the target sample, the same for every arm.
+      num_target: rows of the target sample, the same for every arm; at least 2.
       budget: source samples that each arm may buy, all rounds together.
       schedule: shares of the budget per round.
       floor: what every source gets in every round.
@@ -131,28 +131,6 @@ def to_plain(config: Config) -> dict:
     return plain
 
 
-def check(config: Config) -> None:
-    """Raises `ConfigError` where values do not fit together, before anything is computed."""
-    problems = []
-    if not config.arms or len(set(config.arms)) != len(config.arms):
-        problems.append(f"arms must be distinct and at least one, got {config.arms}")
-    known = typing.get_args(ArmName)
-    problems += [f"unknown arm {arm!r}; known: {known}" for arm in config.arms if arm not in known]
-    if not config.seeds or len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
-        problems.append(f"seeds must be distinct, >= 0 and at least one, got {config.seeds}")
-    for name in ("num_target", "budget", "num_resamples"):
-        if getattr(config, name) < 1:
-            problems.append(f"{name} must be at least 1, got {getattr(config, name)}")
-    if config.block_rows is not None and config.block_rows < 1:
-        problems.append(f"block_rows must be at least 1, got {config.block_rows}")
-    if config.fit.num_features < 1 or config.fit.num_steps < 1:
-        problems.append("fit.num_features and fit.num_steps must be at least 1")
-    if not 0 < config.level < 1:
-        problems.append(f"level must be between 0 and 1, got {config.level}")
-    if problems:
-        raise ConfigError("; ".join(problems) + ".")
-
-
 def shipped_configs() -> dict[str, Path]:
     """Finds the shipped configs by name, in a wheel or beside the package in a checkout."""
     package = Path(__file__).resolve().parent.parent
@@ -167,7 +145,8 @@ def load_config(name: str) -> Config:
     """Loads a config: the name of a shipped one, or a Python file with `get_config()`.
 
     Raises:
-      ConfigError: if there is no such config or file, or it has no `get_config()`.
+      ConfigError: if there is no such config or file, it fails, or it has no `get_config()`.
+      ImportError: if it needs a package that is not installed.
     """
     shipped = shipped_configs()
     path = shipped.get(name, Path(name))
@@ -178,8 +157,15 @@ def load_config(name: str) -> Config:
         )
     spec = importlib.util.spec_from_file_location(f"amtl_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return _config_of(module, path)
+    # Dataclasses that the file defines look their module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        return _config_of(module, path)
+    except (ConfigError, ImportError):
+        raise
+    except Exception as error:  # whatever a stranger's file may raise
+        raise ConfigError(f"{path} failed: {type(error).__name__}: {error}.") from error
 
 
 def _config_of(module: types.ModuleType, path: Path) -> Config:

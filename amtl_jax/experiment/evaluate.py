@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.bootstrap import paired_bootstrap
@@ -23,6 +24,7 @@ CLASSIFICATION = {
     "mse": mean_squared_error,
 }
 REGRESSION = {"mse": mean_squared_error}
+_ROUNDING = 8 * float(np.finfo(np.float32).eps)
 LOWER_IS_BETTER = {"mse", "excess_risk", "representation_risk"}
 
 
@@ -44,29 +46,32 @@ def evaluate(predictions: np.ndarray, labels: np.ndarray, *, is_classification: 
     return {name: float(value) for name, value in values.items()}
 
 
-def risks(truth: SyntheticTruth, kernel: np.ndarray, head: np.ndarray) -> dict:
+def risks(truth: SyntheticTruth, kernel: np.ndarray, head: np.ndarray, bias: float) -> dict:
     """Computes the excess risk of a linear predictor against the known truth, as floats.
 
     Args:
       truth: of one output.
       kernel: `[D, K]`.
       head: `[K]`.
+      bias: the predictor's intercept; the truth has none.
     """
     theta = np.asarray(truth.encoder @ truth.target_head, np.float32)
     return {
-        "excess_risk": float(excess_risk(kernel, head, theta)),
+        "excess_risk": float(excess_risk(kernel, head, theta, bias=bias)),
         "representation_risk": float(representation_risk(kernel, theta)),
     }
 
 
 @functools.partial(jax.jit, static_argnames=("is_classification", "num_resamples", "level"))
 def _differences(arm, base, labels, key, *, is_classification, num_resamples, level):
-    return {
-        name: paired_bootstrap(
+    found = {}
+    for name, metric in metrics_of(is_classification).items():
+        interval = paired_bootstrap(
             metric, arm, base, labels, key=key, num_resamples=num_resamples, level=level
         )
-        for name, metric in metrics_of(is_classification).items()
-    }
+        size = jax.vmap(lambda scores, metric=metric: metric(scores, labels))
+        found[name] = interval, jnp.abs(size(arm)).max() + jnp.abs(size(base)).max()
+    return found
 
 
 def differences(
@@ -89,7 +94,8 @@ def differences(
       level: coverage of the intervals.
 
     Returns:
-      By metric name: `difference`, `low`, `high` (arm minus base) as floats.
+      By metric name: `difference`, `low`, `high` (arm minus base) as floats. What is within
+      rounding of 0 is 0: equal arms must not look different by the last bit of float32.
     """
     intervals = _differences(
         arm,
@@ -101,6 +107,11 @@ def differences(
         level=level,
     )
     return {
-        name: {field: float(value) for field, value in interval._asdict().items()}
-        for name, interval in intervals.items()
+        name: {end: _rounded(value, size) for end, value in interval._asdict().items()}
+        for name, (interval, size) in intervals.items()
     }
+
+
+def _rounded(value, size) -> float:
+    """A difference of two numbers of a given size, 0 where float32 cannot tell it from 0."""
+    return 0.0 if abs(float(value)) <= _ROUNDING * float(size) else float(value)

@@ -1,22 +1,29 @@
 """Files that are whole or absent."""
 
+import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 
 def write_atomically(path: Path, body: bytes) -> None:
-    """Writes a file under a temporary name, syncs it and renames it; readers never see half."""
+    """Writes a file under a temporary name, syncs it and renames it; readers never see half.
+
+    Raises:
+      OSError: if the folder cannot be made or written; nothing is left behind then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    # Not mkstemp: it would hide the file from the group, whatever the umask says.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        # Ctrl-C may come after the rename: then there is nothing to remove.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
     _sync_folder(path.parent)
 

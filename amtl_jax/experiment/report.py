@@ -3,6 +3,7 @@
 from amtl_jax.experiment.evaluate import LOWER_IS_BETTER
 
 NO_DIFFERENCE = "no measurable difference"
+UNDEFINED = "undefined"
 _PERCENT = {"accuracy", "balanced_accuracy", "auc"}
 _LABELS = {
     "accuracy": "accuracy",
@@ -34,20 +35,22 @@ def round_line(record: dict, num_rounds: int, source_names: tuple[str, ...], top
     best = ", ".join(f"{name} {nu:+.2f}" for name, nu in top_sources(record, source_names, top))
     return (
         f"{start}round {record['round'] + 1}/{num_rounds}  {record['samples_total']:>7,} samples  "
-        f"train loss {record['train_loss']:.4f}  {metrics}  top: {best}"
+        f"train loss {value_text('loss', record['train_loss'])}  {metrics}  top: {best or 'none'}"
     )
 
 
 def top_sources(record: dict, names: tuple[str, ...], number: int) -> list[tuple[str, float]]:
-    """Returns the sources of largest |nu| with their nu, largest first."""
-    order = sorted(range(len(names)), key=lambda task: -abs(record["nu"][task] or 0.0))
-    return [(names[task], record["nu"][task]) for task in order[:number]]
+    """Returns the sources of largest |nu| with their nu, largest first; unknown nu are left out."""
+    known = [(name, nu) for name, nu in zip(names, record["nu"], strict=True) if nu is not None]
+    return sorted(known, key=lambda pair: -abs(pair[1]))[:number]
 
 
 def verdict(metric: str, interval: dict) -> str:
     """Says in words what a paired interval shows; one that contains 0 shows nothing."""
     low, high = interval["low"], interval["high"]
-    if low is None or high is None or low <= 0 <= high:
+    if low is None or high is None:
+        return UNDEFINED
+    if low <= 0 <= high:
         return NO_DIFFERENCE
     better = (low > 0) != (metric in LOWER_IS_BETTER)
     return "better" if better else "worse"
@@ -57,34 +60,52 @@ def interval_text(metric: str, interval: dict) -> str:
     """Formats a difference with its interval; shares in percentage points."""
     values = [interval[name] for name in ("difference", "low", "high")]
     if any(value is None for value in values):
-        return "undefined"
-    scale, form = (100, "{:+.2f}") if metric in _PERCENT else (1, "{:+.3g}")
-    middle, low, high = (form.format(scale * value) for value in values)
+        return UNDEFINED
+    middle, low, high = (_signed(metric, value) for value in values)
     return f"{middle} [{low}, {high}]"
 
 
+def _signed(metric: str, value: float) -> str:
+    """A signed number that reads as 0 only where it is 0: else a verdict would look wrong."""
+    if metric not in _PERCENT:
+        return f"{value:+.3g}"
+    text = f"{100 * value:+.2f}"
+    return f"{100 * value:+.1g}" if value and not float(text) else text
+
+
 def final_table(summary: dict) -> str:
-    """Builds the table of arms with paired intervals against uniform and target-only."""
+    """Builds the table of arms, and under it one of paired differences for each metric."""
     strategies = summary["strategies"]
     metrics = list(next(iter(strategies.values()))["target"])
-    primary = metrics[0]
-    bases = [name for name in ("uniform", "target_only") if name in strategies]
-    header = ["arm", "samples", *(_LABELS[name] for name in metrics)]
-    header += [f"{_LABELS[primary]} vs {base}" for base in bases]
-    rows = [header]
+    rows = [["arm", "samples", *(_LABELS[name] for name in metrics)]]
     for arm, result in strategies.items():
-        row = [arm, f"{result['samples_total']:,}"]
-        row += [value_text(name, result["target"][name]) for name in metrics]
-        for base in bases:
-            interval = result["difference"].get(base, {}).get(primary)
-            if interval is None:
-                row.append("")
-                continue
-            row.append(f"{interval_text(primary, interval)} {verdict(primary, interval)}")
-        rows.append(row)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+        values = [value_text(name, result["target"][name]) for name in metrics]
+        rows.append([arm, f"{result['samples_total']:,}", *values])
+    bases = [name for name in ("uniform", "target_only") if name in strategies]
+    tables = [_aligned(rows)]
+    for metric in metrics:
+        rows = [["arm", *(f"{_LABELS[metric]} vs {base}" for base in bases)]]
+        for arm, result in strategies.items():
+            found = [result["difference"].get(base, {}).get(metric) for base in bases]
+            if any(found):
+                rows.append([arm, *(_difference_text(metric, interval) for interval in found)])
+        if len(rows) > 1:
+            tables.append(_aligned(rows))
+    return "\n\n".join(tables)
+
+
+def _difference_text(metric: str, interval: dict | None) -> str:
+    if interval is None:
+        return ""
+    texts = interval_text(metric, interval), verdict(metric, interval)
+    return " ".join(dict.fromkeys(texts))  # "undefined" once
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Lays out rows in columns, a rule under the first."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -99,6 +120,8 @@ def payoff_sentence(summary: dict) -> str:
     what = f"{_LABELS[primary]} {interval_text(primary, interval)}{unit} against target_only"
     samples = f"{strategies[arm]['samples_total']:,} source samples"
     found = verdict(primary, interval)
+    if found == UNDEFINED:
+        return f"Whether the sources paid is undefined: {arm}, {samples}, {what}."
     if found == NO_DIFFERENCE:
         return f"The sources made no measurable difference: {arm}, {samples}, {what}."
     paid = "paid" if found == "better" else "did harm"

@@ -1,36 +1,59 @@
-"""A workdir belongs to one config."""
+"""A workdir belongs to one config and one version of this package."""
 
+import hashlib
 import json
 from pathlib import Path
 
+import amtl_jax
 from amtl_jax.experiment.config import Config, ConfigError, to_plain
 from amtl_jax.experiment.files import write_atomically
 
 
-def claim(workdir: Path, config: Config) -> None:
-    """Writes `config.json` into a new workdir, or checks that an old one has the same config.
+def refuse_other(workdir: Path, config: Config) -> None:
+    """Raises where a workdir was made by another config or version; touches nothing.
 
     Raises:
-      ConfigError: if the workdir holds another config; names what differs.
+      ConfigError: names what differs.
+      OSError: if `config.json` cannot be read.
     """
     path = workdir / "config.json"
-    wanted = json.loads(json.dumps(to_plain(config)))
     if not path.exists():
-        body = json.dumps(wanted, indent=2, allow_nan=False)
-        write_atomically(path, body.encode())
         return
     try:
         found = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not readable JSON ({error}). Choose another --workdir, or remove this one."
         ) from error
-    changes = _changes(found, wanted)
+    changes = _changes(found, _described(config))
     if changes:
         raise ConfigError(
             f"Workdir {workdir} belongs to another config: {'; '.join(changes)}. Choose another "
             "--workdir, or repeat the command that made it."
         )
+
+
+def claim(workdir: Path, config: Config) -> None:
+    """Writes `config.json` into a workdir that has none; call `refuse_other` before.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        body = json.dumps(_described(config), indent=2, allow_nan=False)
+        write_atomically(path, body.encode() + b"\n")
+
+
+def fingerprint(config: Config) -> str:
+    """Returns a short name that another config or another version does not share."""
+    text = json.dumps(_described(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _described(config: Config) -> dict:
+    """The config as JSON gives it back, and who ran it: another version has other numbers."""
+    return json.loads(json.dumps({"amtl_jax": amtl_jax.__version__, **to_plain(config)}))
 
 
 def _changes(found, wanted, prefix="") -> list[str]:
@@ -40,4 +63,4 @@ def _changes(found, wanted, prefix="") -> list[str]:
         for name in sorted({*found, *wanted}):
             lines += _changes(found.get(name), wanted.get(name), f"{prefix}.{name}".lstrip("."))
         return lines
-    return [] if found == wanted else [f"{prefix}: there {found!r}, here {wanted!r}"]
+    return [] if found == wanted else [f"{prefix or 'all'}: there {found!r}, here {wanted!r}"]
