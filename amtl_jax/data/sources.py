@@ -1,6 +1,6 @@
 """Where samples come from: a small protocol, and tasks that lie in arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import jax
@@ -43,8 +43,8 @@ class TaskSource(Protocol):
     def draw(self, key: Array, counts, *, start=None) -> Rows:
         """Draws samples `start[m] … start[m] + counts[m]` of each task's fixed random order.
 
-        The order depends on `key` and the task alone. Successive draws therefore never repeat a
-        sample, and a run that was stopped draws again what it had drawn.
+        The order depends on `key` and the source alone. Successive draws therefore never repeat
+        a sample, and a run that was stopped draws again what it had drawn.
 
         Args:
           key: the campaign's data key, the same in every round.
@@ -108,27 +108,32 @@ class ArraySource:
         if not self.names:
             raise ValueError("ArraySource expects at least one task, got none.")
         pools = {name: name for name in self.names} if pools is None else pools
-        self._inputs = {name: np.asarray(pool) for name, pool in inputs.items()}
-        self._pools = [_known(pools, name, "pools") for name in self.names]
-        self._labels = [_label_matrix(name, labels[name]) for name in self.names]
-        for pool in dict.fromkeys(self._pools):
-            _check_finite(f"inputs[{pool!r}]", _known(self._inputs, pool, "inputs"))
-        for name, pool, y in zip(self.names, self._pools, self._labels, strict=True):
-            rows = len(self._inputs[pool])
+        inputs = {name: np.asarray(pool) for name, pool in inputs.items()}
+        pool_names = [_known(pools, name, "pools") for name in self.names]
+        used = list(dict.fromkeys(pool_names))
+        for pool in used:
+            _check_finite(f"inputs[{pool!r}]", _known(inputs, pool, "inputs"))
+        matrices = [_label_matrix(name, labels[name]) for name in self.names]
+        for name, pool, y in zip(self.names, pool_names, matrices, strict=True):
+            rows = len(inputs[pool])
             if len(y) != rows or not rows:
                 raise ValueError(
                     f"Task {name!r} expects as many labels as pool {pool!r} has inputs, and at "
                     f"least one: got {len(y)} labels for {rows} inputs."
                 )
-        shapes = {self._inputs[pool].shape[1:] for pool in self._pools}
-        widths = {y.shape[1] for y in self._labels}
+        shapes = {inputs[pool].shape[1:] for pool in used}
+        widths = {y.shape[1] for y in matrices}
         if len(shapes) > 1 or len(widths) > 1:
             raise ValueError(
                 "ArraySource expects one input shape and one number of outputs for all tasks, "
                 f"got input shapes {sorted(shapes)} and outputs {sorted(widths)}."
             )
         (self.input_shape,), (self.num_outputs,) = shapes, widths
-        self.capacity = np.asarray([len(y) for y in self._labels])
+        self.capacity = np.asarray([len(y) for y in matrices])
+        self._labels = np.concatenate(matrices)  # of all tasks, one after another
+        self._pools = [inputs[pool] for pool in used]
+        self._pool_index = np.asarray([used.index(pool) for pool in pool_names])
+        self._order = None
         prices = dict.fromkeys(self.names, 1.0) if prices is None else prices
         self.price = np.asarray([_known(prices, name, "prices") for name in self.names], float)
         if not (np.isfinite(self.price).all() and (self.price > 0).all()):
@@ -137,33 +142,35 @@ class ArraySource:
     def draw(self, key: Array, counts, *, start=None) -> Rows:
         """Draws without replacement; see `TaskSource.draw`."""
         start, stop = checked_range(self, counts, start)
-        orders = _orders(key, tuple(self.capacity.tolist()))
-        chosen = [order[a:b] for order, a, b in zip(orders, start, stop, strict=True)]
-        number = int((stop - start).sum())
-        x = np.empty((number, *self.input_shape), np.float32)
-        y = np.empty((number, self.num_outputs), np.float32)
-        edge = 0
-        for pool, labels, rows in zip(self._pools, self._labels, chosen, strict=True):
-            block = slice(edge, edge + len(rows))
-            images = self._inputs[pool]
-            x[block] = images[rows]
-            if images.dtype == np.uint8:
-                x[block] /= 255.0
-            y[block] = labels[rows]
-            edge += len(rows)
-        task = np.repeat(np.arange(len(self.names), dtype=np.int32), stop - start)
-        return Rows(x, y, task)
+        task, position = row_positions(start, stop)
+        first = np.cumsum(self.capacity) - self.capacity
+        row = self._order_of(key)[first[task] + position]  # of all tasks' rows, one after another
+        local = row - first[task]
+        x = np.empty((len(row), *self.input_shape), np.float32)
+        pool_of_row = self._pool_index[task]
+        for index, pool in enumerate(self._pools):
+            chosen = np.flatnonzero(pool_of_row == index)
+            # Bytes are images; the others are numbers already.
+            unit = np.float32(1 / 255) if pool.dtype == np.uint8 else np.float32(1)
+            x[chosen] = pool[local[chosen]] * unit
+        return Rows(x, self._labels[row], task)
+
+    def _order_of(self, key: Array) -> np.ndarray:
+        """Every task's rows in a random order that the key fixes; the last one is kept."""
+        words = tuple(np.asarray(jax.random.key_data(key)).ravel().tolist())
+        if self._order is None or self._order[0] != words:
+            generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+            task = np.repeat(np.arange(len(self.names)), self.capacity)
+            self._order = words, np.lexsort((generator.random(len(task)), task))
+        return self._order[1]
 
 
-def _orders(key: Array, sizes: Sequence[int]) -> list[np.ndarray]:
-    """A random order of every task's rows from the key and the task's position alone."""
-    words = np.asarray(jax.random.key_data(key)).ravel()
-    return [
-        np.random.Generator(
-            np.random.Philox(np.random.SeedSequence([*map(int, words), task]))
-        ).permutation(size)
-        for task, size in enumerate(sizes)
-    ]
+def row_positions(start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The task `[N]` of every row of a draw, and the row's place `[N]` in its task's order."""
+    counts = stop - start
+    task = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    first = np.cumsum(counts) - counts
+    return task, np.arange(len(task)) - np.repeat(first - start, counts)
 
 
 def _known(mapping: Mapping, name: str, what: str):

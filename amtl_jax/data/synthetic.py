@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amtl_jax.data.sources import Rows, checked_range
+from amtl_jax.data.sources import Rows, checked_range, row_positions
 from amtl_jax.types import Array
 
 SCENARIOS = ("gauss", "one", "spread", "dup", "dup2")
@@ -115,10 +115,7 @@ class SyntheticSource:
     def draw(self, key: Array, counts, *, start=None) -> Rows:
         """Draws fresh samples; see `TaskSource.draw`."""
         start, stop = checked_range(self, counts, start)
-        task = np.repeat(np.arange(len(self.names), dtype=np.int32), stop - start)
-        first = np.cumsum(stop - start) - (stop - start)
-        row = np.arange(len(task)) - np.repeat(first - start, stop - start)
-        return self._generate(key, task, row)
+        return self._generate(key, *row_positions(start, stop))
 
     def draw_target(self, key: Array, count: int) -> Rows:
         """Draws `count` target samples, as task M."""

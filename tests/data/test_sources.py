@@ -80,7 +80,7 @@ def test_pools_are_shared_not_copied():
     source = amtl.ArraySource(
         {"p": images}, {"s": np.zeros(10), "t": np.ones(10)}, pools={"s": "p", "t": "p"}
     )
-    assert all(np.shares_memory(pool, images) for pool in source._inputs.values())
+    assert all(np.shares_memory(pool, images) for pool in source._pools)
 
 
 X, Y = np.ones((4, 2)), np.ones(4)
