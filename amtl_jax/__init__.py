@@ -13,8 +13,9 @@ _EXPORTS = {
         "Relevance RoundInfo Strategy TaskBatch"
     ),
     "packing": "max_blocks pack",
-    "heads": "add_stats head_stats predict_heads refine_heads solve_heads",
-    "target": "LooRidge loo_ridge",
+    "heads": "add_stats head_stats predict_heads solve_heads",
+    "refinement": "refine_heads",
+    "target": "LooRidge TargetFit fit_target loo_ridge",
     "relevance": "basis_pursuit lasso min_norm",
     "allocation": "allocate",
     "planning": "Risk first_order_risk round_floor saving split_budget",
@@ -32,7 +33,9 @@ _EXPORTS = {
     "strategies.l1_a_mtrl": "l1_a_mtrl",
     "strategies.known_relevance": "known_relevance",
     "strategies.one_of": "choose one_of",
-    "learner": "Floor active_learner alignment",
+    "label_alignment": "alignment",
+    "campaign": "Floor",
+    "learner": "active_learner",
     "data.sources": "ArraySource Rows TaskSource",
     "data.synthetic": "SCENARIOS SyntheticSource SyntheticTruth synthetic_truth",
 }

@@ -6,7 +6,7 @@ such sums add over batches, rounds and devices. `solve_heads` then costs M small
 factors and never sees a sample again.
 
 What float32 statistics lost cannot be won back from them: a Gram matrix squares the condition
-number. `refine_heads` therefore goes back to the rows, with one QR factor per task.
+number. `refine_heads` therefore goes back to the rows.
 """
 
 import functools
@@ -20,8 +20,7 @@ from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
 _PRECISION = jax.lax.Precision.HIGHEST
 _SUM_ROWS = 64
 _STATS_REFINEMENTS = 2
-_ROW_REFINEMENTS = 3
-_NEGLIGIBLE = 16.0  # in units of the float epsilon
+NEGLIGIBLE = 16.0  # spread of a feature that counts as none, in units of the float epsilon
 
 
 def head_stats(features: Array, batch: TaskBatch, *, num_tasks: int) -> HeadStats:
@@ -114,7 +113,7 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     epsilon = jnp.finfo(gram.dtype).eps
     spread, raw = jnp.diagonal(gram), jnp.diagonal(stats.gram)  # [K]
     # What centring leaves of a constant feature is rounding: it must not be scaled up to a unit.
-    alive = spread > _NEGLIGIBLE * epsilon * raw
+    alive = spread > NEGLIGIBLE * epsilon * raw
     scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, spread + ridge, 1.0)), 0.0)
     scaled_gram = jnp.outer(scale, scale) * gram  # [K, K], diagonal ≤ 1
     penalty = jnp.where(alive, ridge * scale**2, 1.0)
@@ -170,110 +169,3 @@ def predict_heads(heads: Heads, features: Array, batch: TaskBatch) -> Array:
     weight, bias = heads.weight[batch.task], heads.bias[batch.task]
     product = jnp.einsum("brk,bko->bro", features, weight, precision=_PRECISION)
     return product + bias[:, None, :]
-
-
-@functools.partial(jax.jit, static_argnames="intercept")
-def refine_heads(
-    heads: Heads, features: Array, batch: TaskBatch, *, ridge, intercept: bool = True
-) -> Heads:
-    """Improves heads from the rows, where their Gram matrix is too ill-conditioned for floats.
-
-    The triangular factor of every task's centred rows comes from a blockwise QR (a segmented
-    tree over the blocks: the condition number is never squared); it then preconditions three
-    corrections whose residuals are computed from the rows (corrected semi-normal equations).
-    The error grows with κ, not with κ² as that of `solve_heads`.
-
-    Args:
-      heads: heads of M tasks to start from, any finite values.
-      features: `[B, R, K]` features of `batch.x`.
-      batch: packed samples, blocks of a task adjacent as `pack` makes them.
-      ridge: scalar or `[M]`, as in `solve_heads`.
-      intercept: as in `solve_heads`; static.
-
-    Returns:
-      `Heads` of the same shapes; the residual variance is recomputed from the rows.
-
-    References:
-      Björck. Stability analysis of the method of seminormal equations. 1987.
-      Demmel, Grigori, Hoemmen, Langou. Communication-optimal parallel and sequential QR. 2012.
-    """
-    num_tasks, num_features, _ = heads.weight.shape
-    dtype = features.dtype
-    ridge = jnp.broadcast_to(jnp.asarray(ridge, dtype), (num_tasks,))
-    root = jnp.sqrt(batch.weight)[..., None]  # [B, R, 1]
-
-    def task_sum(rows):  # [B, R, P] -> [M, P]
-        return jax.ops.segment_sum(rows.sum(axis=1), batch.task, num_tasks)
-
-    count = task_sum(batch.weight[..., None])  # [M, 1]
-    safe_count = jnp.where(count > 0, count, 1.0)
-
-    def centred(values):
-        if not intercept:
-            return jnp.zeros((num_tasks, values.shape[-1]), dtype), root * values
-        mean = task_sum(batch.weight[..., None] * values) / safe_count
-        # The mean of what is left repairs the rounding of the first mean.
-        left = values - mean[batch.task][:, None]
-        mean += task_sum(batch.weight[..., None] * left) / safe_count
-        return mean, root * (values - mean[batch.task][:, None])
-
-    mean, rows = centred(features)
-    label_mean, labels = centred(batch.y.astype(dtype))
-    norm = jnp.sqrt(task_sum(rows**2) + ridge[:, None])  # [M, K]
-    raw = jnp.sqrt(task_sum((root * features) ** 2))
-    alive = norm > _NEGLIGIBLE * jnp.finfo(dtype).eps * raw
-    scale = jnp.where(alive, 1.0 / jnp.where(alive, norm, 1.0), 0.0)
-    rows = rows * scale[batch.task][:, None, :]
-    factor = _triangular_factors(rows, batch.task, num_tasks)
-
-    # Ridge rows, and a trace of the float epsilon that keeps the factor of a rank-deficient task
-    # regular; its bias, (εκ)², is far below the rounding of the corrections.
-    tail = jnp.where(alive, jnp.sqrt(ridge)[:, None] * scale, 1.0)
-    tail = jnp.maximum(tail, 4.0 * jnp.finfo(dtype).eps)
-    factor = _qr_factor(jnp.concatenate([factor, jax.vmap(jnp.diag)(tail)], axis=1))
-
-    solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=False)
-    penalty = ridge[:, None] * scale**2
-    weight = jnp.where(alive[..., None], heads.weight * norm[..., None], 0.0)
-
-    def residual_of(weight):
-        product = jnp.einsum("brk,bko->bro", rows, weight[batch.task], precision=_PRECISION)
-        return labels - product
-
-    for _ in range(_ROW_REFINEMENTS):
-        products = jnp.einsum("brk,bro->bko", rows, residual_of(weight), precision=_PRECISION)
-        gradient = jax.ops.segment_sum(products, batch.task, num_tasks)
-        gradient -= penalty[..., None] * weight
-        weight += jax.vmap(lambda r, g: solve(r, solve(r, g, trans=1)))(factor, gradient)
-    rss = task_sum(residual_of(weight) ** 2)
-    identity = jnp.eye(num_features, dtype=dtype)
-    inverse = jax.vmap(lambda r: solve(r, identity))(factor)
-    hat_trace = alive.sum(axis=1) - jnp.sum(inverse**2 * (penalty * alive)[:, :, None], axis=(1, 2))
-    freedom = jnp.maximum(count - intercept - hat_trace[:, None], 1.0)
-    weight = weight * scale[..., None]
-    bias = label_mean - jnp.einsum("mk,mko->mo", mean, weight, precision=_PRECISION)
-    return Heads(weight, bias, rss / freedom)
-
-
-def _qr_factor(matrix: Array) -> Array:
-    """`[..., P, K]` to the `[..., K, K]` triangular factor, padded by zero rows if P < K."""
-    missing = matrix.shape[-1] - matrix.shape[-2]
-    if missing > 0:
-        matrix = jnp.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + [(0, missing), (0, 0)])
-    return jnp.linalg.qr(matrix, mode="r")
-
-
-def _triangular_factors(rows: Array, task: Array, num_tasks: int) -> Array:
-    """`[B, R, K]` rows to each task's `[M, K, K]` factor: a tree over adjacent blocks of a task."""
-
-    def join(left, right):
-        left_task, left_factor = left
-        right_task, right_factor = right
-        same = (left_task == right_task)[:, None, None]
-        stacked = jnp.concatenate([jnp.where(same, left_factor, 0.0), right_factor], axis=1)
-        return right_task, _qr_factor(stacked)
-
-    _, factors = jax.lax.associative_scan(join, (task, _qr_factor(rows)))
-    is_last = jnp.append(task[1:] != task[:-1], True)
-    factors = jnp.where(is_last[:, None, None], factors, 0.0)
-    return jax.ops.segment_sum(factors, task, num_tasks)

@@ -1,23 +1,22 @@
 """One round of active multi-task representation learning as two pure functions."""
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.allocation import allocate
+from amtl_jax.campaign import SCHEDULE, Floor, per_source, plan_rounds
 from amtl_jax.fitting.penalty import PENALTIES, PenaltyFit, fit_with_penalty
-from amtl_jax.heads import head_stats
-from amtl_jax.planning import round_floor, split_budget
-from amtl_jax.target import LooRidge, loo_ridge
+from amtl_jax.label_alignment import alignment
+from amtl_jax.target import LooRidge, fit_target
 from amtl_jax.types import (
     Array,
     Evidence,
     Fitter,
     Heads,
-    HeadStats,
     Learner,
     LearnerState,
     RoundInfo,
@@ -25,23 +24,7 @@ from amtl_jax.types import (
     TaskBatch,
 )
 
-# First a broad look, then at least three rounds that learn from it: growth 1.5 after the first.
-SCHEDULE = (0.300, 0.147, 0.221, 0.332)
 _HELD_OUT_KEY, _STRATEGY_KEY, _INIT_KEY = range(3)
-
-
-class Floor(NamedTuple):
-    """What every source gets in every round, whatever the scores; at most one field is set.
-
-    Attributes:
-      count: samples per source.
-      share: share of the round's budget, spread evenly; 0.2 where nothing is set.
-      root: the papers' √(round budget) samples per source.
-    """
-
-    count: int | None = None
-    share: float | None = None
-    root: bool = False
 
 
 def active_learner(
@@ -100,9 +83,9 @@ def active_learner(
         raise ValueError(f"active_learner expects penalty >= 0 or None, got {penalty}.")
     if penalty is None and (len(penalties) < 1 or list(penalties) != sorted(penalties)[::-1]):
         raise ValueError(f"active_learner expects penalties, strongest first, got {penalties}.")
-    capacity = _per_source(capacity, "capacity", num_sources, np.iinfo(np.int32).max).astype(int)
-    prices = None if price is None else _per_source(price, "price", num_sources, 1.0)
-    budgets, floors = _plan(
+    capacity = per_source(capacity, "capacity", num_sources, np.iinfo(np.int32).max).astype(int)
+    prices = None if price is None else per_source(price, "price", num_sources, 1.0)
+    budgets, floors = plan_rounds(
         budget, strategy.schedule or tuple(schedule), floor, num_sources, capacity, prices
     )
     num_rounds = len(budgets)
@@ -110,6 +93,14 @@ def active_learner(
     budget_table = np.asarray([*budgets, 0], np.int32 if price is None else np.float32)
     floor_table = np.asarray([*floors, 0], np.int32)
     unit_price = np.ones(num_sources) if prices is None else prices
+
+    fit_own_head = functools.partial(
+        fit_target,
+        fitter.encoder,
+        num_sources=num_sources,
+        num_target=num_target,
+        intercept=intercept,
+    )
 
     def init(key: Array, batch: TaskBatch) -> LearnerState:
         proposal, strategy_state = strategy.init(num_sources)
@@ -164,7 +155,7 @@ def active_learner(
             held_out_loss=state.held_out_loss,
             penalties=tuple(penalties),
         )
-        target = _fit_target(fitter, chosen.fit.params, batch, num_sources, num_target, intercept)
+        target = fit_own_head(chosen.fit.params, batch)
         # Only real rows count as bought: a batch that lacks some shows in `spent`.
         rows = jax.ops.segment_sum(
             jnp.sum(sources.weight > 0, axis=1, dtype=jnp.int32), batch.task, num_sources + 1
@@ -173,9 +164,7 @@ def active_learner(
         seen, seen_target = chosen.fit, target
         if strategy.target_in_fit:
             seen = fitter.fit(chosen.fit.params, batch, chosen.penalty)
-            seen_target = _fit_target(
-                fitter, seen.params, batch, num_sources, num_target, intercept
-            )
+            seen_target = fit_own_head(seen.params, batch)
         target_stats = seen_target.stats
         source_heads = jax.tree.map(lambda leaf: leaf[:num_sources], seen.heads)
         following = jnp.minimum(state.round + 1, num_rounds)
@@ -214,56 +203,6 @@ def active_learner(
     return Learner(init, ask, tell, budgets, floors)
 
 
-def alignment(source_heads: Heads, target_stats: HeadStats) -> Array:
-    """Correlates the target's labels with every source head's predictions on the target sample.
-
-    Needs no predictions: numerator and denominator are quadratic forms of the statistics.
-
-    Args:
-      source_heads: heads of M sources.
-      target_stats: the target's statistics on the same features, no leading axis.
-
-    Returns:
-      `[M]` correlations in [-1, 1], averaged over outputs; 0 where a side is constant.
-    """
-    count = jnp.maximum(target_stats.count, 1.0)
-    mean = target_stats.feature_sum / count
-    gram = target_stats.gram - count * jnp.outer(mean, mean)
-    moment = target_stats.moment - jnp.outer(mean, target_stats.label_sum)
-    energy = target_stats.energy - target_stats.label_sum**2 / count
-    covariance = jnp.einsum("mko,ko->mo", source_heads.weight, moment)
-    projected = jnp.einsum("kl,mlo->mko", gram, source_heads.weight)
-    variance = jnp.sum(source_heads.weight * projected, axis=1) * energy[None]
-    safe = jnp.where(variance > 0, variance, 1.0)
-    correlation = jnp.where(variance > 0, covariance * jax.lax.rsqrt(safe), 0.0)
-    return jnp.clip(correlation, -1.0, 1.0).mean(axis=-1)
-
-
-class _TargetFit(NamedTuple):
-    ridge: LooRidge
-    stats: HeadStats
-
-
-def _fit_target(fitter, params, batch, num_sources, num_target, intercept) -> _TargetFit:
-    """Fits the target's head on its rows, which `pack` leaves adjacent."""
-    block_rows = batch.weight.shape[1]
-    num_blocks = min(-(-num_target // block_rows), len(batch.task))
-    first = jnp.searchsorted(batch.task, jnp.asarray(num_sources, batch.task.dtype))
-    own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, num_blocks), batch)
-    # Where the target's blocks end the batch, the slice may start before them.
-    own = own._replace(weight=jnp.where((own.task == num_sources)[:, None], own.weight, 0))
-    features = fitter.encoder.apply(params, own.x)
-    stats = head_stats(features, own, num_tasks=num_sources + 1)
-    num_rows = num_blocks * block_rows
-    ridge = loo_ridge(
-        features.reshape(num_rows, -1),
-        own.y.reshape(num_rows, -1),
-        own.weight.reshape(num_rows),
-        intercept=intercept,
-    )
-    return _TargetFit(ridge, jax.tree.map(lambda leaf: leaf[num_sources], stats))
-
-
 def _with_strong_types(state: LearnerState) -> LearnerState:
     """Drops weak types: a state that went through `tell` must not trace it anew."""
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
@@ -284,39 +223,3 @@ def _round_info(counts, chosen: PenaltyFit, target: LooRidge, evidence, proposal
         penalty_losses=chosen.losses,
         is_finite=chosen.fit.ok & finite,
     )
-
-
-def _per_source(values, name, num_sources, default):
-    """Validates a positive number per source; None gives the default for all."""
-    array = np.full(num_sources, default) if values is None else np.asarray(values)
-    if array.shape != (num_sources,) or not (np.isfinite(array).all() and (array > 0).all()):
-        raise ValueError(
-            f"active_learner expects {name} as {num_sources} positive numbers, one per source, "
-            f"got shape {array.shape}: {array!r}."
-        )
-    return array
-
-
-def _plan(budget, shares, floor: Floor, num_sources, capacity, prices):
-    """Budgets and floors of all rounds as Python numbers; raises where they cannot be met."""
-    floor_options = {"count": floor.count, "share": floor.share, "root": floor.root}
-    if prices is None:
-        budgets = split_budget(budget, shares)
-        if budget > capacity.sum():
-            raise ValueError(
-                f"The budget of {budget} samples is beyond the sources' capacity of "
-                f"{capacity.sum()}. Lower the budget or add sources."
-            )
-        floors = tuple(round_floor(amount, num_sources, **floor_options) for amount in budgets)
-        return budgets, floors
-    total = sum(shares)
-    budgets = tuple(budget * share / total for share in shares)
-    worth = float((capacity * prices).sum())
-    if budget > worth:
-        raise ValueError(f"The budget of {budget} is beyond the price of all samples, {worth}.")
-    # One sample of every source costs Σ c_m: count in such rounds of the table.
-    floors = tuple(
-        round_floor(int(amount * num_sources / prices.sum()), num_sources, **floor_options)
-        for amount in budgets
-    )
-    return budgets, floors

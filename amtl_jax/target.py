@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.types import Array, Heads
+from amtl_jax.heads import head_stats
+from amtl_jax.types import Array, Encoder, Heads, HeadStats, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
 # Relative to the mean eigenvalue of the centred Gram matrix: from no to total shrinkage.
@@ -90,3 +91,54 @@ def loo_ridge(
     )
     known = jnp.sum(weight > 0) > 1
     return LooRidge(head, ridge, jnp.where(known, losses[chosen], jnp.nan), losses)
+
+
+class TargetFit(NamedTuple):
+    """The target's head and the statistics it came from.
+
+    Attributes:
+      ridge: head and leave-one-out error.
+      stats: head statistics of the target sample, no leading axis.
+    """
+
+    ridge: LooRidge
+    stats: HeadStats
+
+
+def fit_target(
+    encoder: Encoder,
+    params: Params,
+    batch: TaskBatch,
+    *,
+    num_sources: int,
+    num_target: int,
+    intercept: bool = True,
+) -> TargetFit:
+    """Fits the target's head on its rows of a campaign's batch, the representation held fixed.
+
+    Only the target's blocks, which `pack` leaves adjacent, are encoded.
+
+    Args:
+      encoder: of the fit.
+      params: its parameters.
+      batch: packed samples of the sources and, as task M, of the target.
+      num_sources: M, static.
+      num_target: n_T, static.
+      intercept: whether the head has one; static.
+    """
+    block_rows = batch.weight.shape[1]
+    num_blocks = min(-(-num_target // block_rows), len(batch.task))
+    first = jnp.searchsorted(batch.task, jnp.asarray(num_sources, batch.task.dtype))
+    own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, num_blocks), batch)
+    # Where the target's blocks end the batch, the slice may start before them.
+    own = own._replace(weight=jnp.where((own.task == num_sources)[:, None], own.weight, 0))
+    features = encoder.apply(params, own.x)
+    stats = head_stats(features, own, num_tasks=num_sources + 1)
+    num_rows = num_blocks * block_rows
+    ridge = loo_ridge(
+        features.reshape(num_rows, -1),
+        own.y.reshape(num_rows, -1),
+        own.weight.reshape(num_rows),
+        intercept=intercept,
+    )
+    return TargetFit(ridge, jax.tree.map(lambda leaf: leaf[num_sources], stats))

@@ -15,7 +15,9 @@ ALLOWED = {
     "types": set(),
     "packing": {"types"},
     "heads": {"types"},
-    "target": {"types"},
+    "refinement": {"types", "heads"},
+    "target": {"types", "heads"},
+    "label_alignment": {"types"},
     "_l1": {"types"},
     "relevance": {"types", "_l1"},
     "allocation": {"types"},
@@ -26,10 +28,9 @@ ALLOWED = {
     "data": {"types"},
     "strategies": {"types", "relevance"},
     "fitting": {"types", "heads"},
-    "learner": {
-        "types", "heads", "target", "allocation", "planning", "fitting", "strategies",
-    },
-}  # fmt: skip
+    "campaign": {"planning"},
+    "learner": {"types", "target", "label_alignment", "allocation", "campaign", "fitting"},
+}
 LIBRARY = set(ALLOWED)
 ALLOWED["experiment"] = LIBRARY | {"__init__"}
 ALLOWED["cli"] = {"experiment", "__init__"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import amtl_jax as amtl
-from amtl_jax.learner import SCHEDULE
+from amtl_jax.campaign import SCHEDULE
 
 NUM_SOURCES, NUM_TARGET, BUDGET = 8, 20, 400
 OPTIONS = {"num_sources": NUM_SOURCES, "num_target": NUM_TARGET, "budget": BUDGET}

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 
+from amtl_jax.campaign import Floor
 from amtl_jax.data.corruptions import CORRUPTIONS
 from amtl_jax.data.digits import digit_pool, digit_splits
 from amtl_jax.data.sources import ArraySource, Rows, TaskSource
@@ -15,7 +16,7 @@ from amtl_jax.encoders.linear import linear_encoder
 from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig, SyntheticConfig
 from amtl_jax.fitting.lbfgs import lbfgs_fitter
 from amtl_jax.fitting.variable_projection import variable_projection_fitter
-from amtl_jax.learner import Floor, active_learner
+from amtl_jax.learner import active_learner
 from amtl_jax.packing import default_block_rows, max_blocks, pack
 from amtl_jax.strategies.a_mtrl import a_mtrl
 from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl
