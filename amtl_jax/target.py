@@ -125,7 +125,11 @@ def fit_target(
       num_sources: M, static.
       num_target: n_T, static.
       intercept: whether the head has one; static.
+
+    Returns:
+      `TargetFit`; its loss is NaN where the batch holds more target rows than `num_target`.
     """
+    is_target = (batch.task == num_sources)[:, None]
     block_rows = batch.weight.shape[1]
     num_blocks = min(-(-num_target // block_rows), len(batch.task))
     first = jnp.searchsorted(batch.task, jnp.asarray(num_sources, batch.task.dtype))
@@ -141,4 +145,6 @@ def fit_target(
         own.weight.reshape(num_rows),
         intercept=intercept,
     )
+    is_whole = jnp.sum(own.weight > 0) == jnp.sum((batch.weight > 0) & is_target)
+    ridge = ridge._replace(loss=jnp.where(is_whole, ridge.loss, jnp.nan))
     return TargetFit(ridge, jax.tree.map(lambda leaf: leaf[num_sources], stats))

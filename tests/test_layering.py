@@ -84,6 +84,8 @@ def test_every_public_name_resolves_and_is_documented():
         value = getattr(amtl, name)
         if callable(value):
             assert value.__doc__, name
+    # importing a submodule of the same name would hide the function
+    assert not {path.stem for path in PACKAGE.glob("*.py")} & set(amtl.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = amtl.nothing
 

@@ -198,6 +198,14 @@ def test_alignment_is_the_correlation_with_predictions():
     np.testing.assert_allclose(amtl.alignment(heads, stats), [*expected, 0.0], atol=1e-5)
 
 
+def test_more_target_rows_than_announced_are_reported_not_dropped():
+    batch = batch_of(np.full(NUM_SOURCES, 15))
+    learner = learner_of(amtl.uniform(), num_target=4, penalty=1e-3)
+    _, info = learner.tell(KEY, learner.init(KEY, batch), batch)
+    assert np.isnan(info.target_loss)
+    assert not info.is_finite
+
+
 def test_prices_and_capacity_reach_the_counts():
     price = np.array([1.0, 2, 4, 1, 1, 1, 1, 1])
     learner = learner_of(
