@@ -10,6 +10,9 @@ from amtl_jax.planning import round_floor, split_budget
 SCHEDULE = (0.300, 0.147, 0.221, 0.332)
 
 
+_MONEY_MARGIN = 1e-6
+
+
 class Floor(NamedTuple):
     """What every source gets in every round, whatever the scores; at most one field is set.
 
@@ -24,13 +27,28 @@ class Floor(NamedTuple):
     root: bool = False
 
 
-def per_source(values, name, num_sources, default):
-    """Validates a positive number per source; None gives the default for all."""
-    array = np.full(num_sources, default) if values is None else np.asarray(values)
+_MOST = np.iinfo(np.int32).max  # counts are int32
+
+
+def source_capacity(capacity, num_sources: int) -> np.ndarray:
+    """Validates `[M]` whole capacities >= 0; None and inf are as many as int32 can count."""
+    array = np.full(num_sources, np.inf) if capacity is None else np.asarray(capacity, float)
+    is_count = (array >= 0) & (np.isinf(array) | (array == np.floor(array)))
+    if array.shape != (num_sources,) or not is_count.all():
+        raise ValueError(
+            f"active_learner expects capacity as {num_sources} whole numbers >= 0, one per source, "
+            f"got shape {array.shape}: {capacity!r}."
+        )
+    return np.minimum(array, _MOST).astype(np.int64)
+
+
+def source_price(price, num_sources: int) -> np.ndarray:
+    """Validates `[M]` positive prices."""
+    array = np.asarray(price, float)
     if array.shape != (num_sources,) or not (np.isfinite(array).all() and (array > 0).all()):
         raise ValueError(
-            f"active_learner expects {name} as {num_sources} positive numbers, one per source, "
-            f"got shape {array.shape}: {array!r}."
+            f"active_learner expects price as {num_sources} positive numbers, one per source, "
+            f"got shape {array.shape}: {price!r}."
         )
     return array
 
@@ -54,7 +72,14 @@ def plan_rounds(budget, shares, floor: Floor, num_sources, capacity, prices):
         raise ValueError(f"The budget of {budget} is beyond the price of all samples, {worth}.")
     # One sample of every source costs Σ c_m: count in such rounds of the table.
     floors = tuple(
-        round_floor(int(amount * num_sources / prices.sum()), num_sources, **floor_options)
+        round_floor(amount * num_sources / prices.sum(), num_sources, **floor_options)
         for amount in budgets
     )
+    for amount, floor_now in zip(budgets, floors, strict=True):
+        cost = floor_now * float(prices.sum())
+        if cost > amount * (1 - _MONEY_MARGIN):  # counts are bought in float32
+            raise ValueError(
+                f"A floor of {floor_now} samples costs {cost:g}, all of a round's {amount:g} or "
+                "more. Lower the floor or raise the budget."
+            )
     return budgets, floors

@@ -13,6 +13,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
 
@@ -43,6 +44,7 @@ def head_stats(features: Array, batch: TaskBatch, *, num_tasks: int) -> HeadStat
             f"got shape {features.shape}."
         )
     num_features = features.shape[-1]
+    features = features.astype(jnp.result_type(features, batch.weight))
     ones = jnp.ones_like(features[..., :1])
     rows = jnp.concatenate([features, ones, batch.y.astype(features.dtype)], axis=-1)
     weighted = batch.weight[..., None] * rows
@@ -74,7 +76,6 @@ def add_stats(*stats: HeadStats) -> HeadStats:
     return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves), *stats)
 
 
-@functools.partial(jax.jit, static_argnames="intercept")
 def solve_heads(stats: HeadStats, *, ridge, intercept: bool = True) -> Heads:
     """Solves the weighted ridge least squares of all M heads.
 
@@ -94,10 +95,32 @@ def solve_heads(stats: HeadStats, *, ridge, intercept: bool = True) -> Heads:
     Returns:
       `Heads`: weight `[M, K, O]`, bias `[M, O]`, residual_variance `[M, O]`.
 
+    Raises:
+      ValueError: for a ridge of another shape, or a concrete one that is negative or not finite.
+
     References:
       Chen, Du, Jamieson. Active Multi-Task Representation Learning. ICML 2022, Algorithm 1.
     """
-    ridge = jnp.broadcast_to(jnp.asarray(ridge, stats.gram.dtype), stats.count.shape)
+    ridge = ridge_per_task("solve_heads", ridge, stats.count.shape[0], stats.gram.dtype)
+    return _solve_all(stats, ridge, intercept=intercept)
+
+
+def ridge_per_task(function: str, ridge, num_tasks: int, dtype) -> Array:
+    """Brings a ridge to `[M]`, or raises `ValueError` for a wrong shape or a bad concrete value."""
+    if jnp.shape(ridge) not in ((), (num_tasks,)):
+        raise ValueError(
+            f"{function} expects ridge as a scalar or of shape [{num_tasks}], got shape "
+            f"{list(jnp.shape(ridge))}."
+        )
+    if not isinstance(ridge, jax.core.Tracer):
+        value = np.asarray(ridge)
+        if not (np.isfinite(value).all() and (value >= 0).all()):
+            raise ValueError(f"{function} expects a finite ridge >= 0, got {ridge}.")
+    return jnp.broadcast_to(jnp.asarray(ridge, dtype), (num_tasks,))
+
+
+@functools.partial(jax.jit, static_argnames="intercept")
+def _solve_all(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     return jax.vmap(functools.partial(_solve_head, intercept=intercept))(stats, ridge)
 
 

@@ -8,8 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.allocation import allocate
-from amtl_jax.campaign import SCHEDULE, Floor, per_source, plan_rounds
-from amtl_jax.fitting.penalty import PENALTIES, PenaltyFit, fit_with_penalty
+from amtl_jax.campaign import SCHEDULE, Floor, plan_rounds, source_capacity, source_price
+from amtl_jax.fitting.penalty import (
+    PENALTIES,
+    PenaltyFit,
+    check_penalties,
+    fit_with_penalty,
+)
 from amtl_jax.label_alignment import alignment
 from amtl_jax.target import LooRidge, fit_target
 from amtl_jax.types import (
@@ -40,7 +45,6 @@ def active_learner(
     price=None,
     penalty: float | None = None,
     penalties: Sequence[float] = PENALTIES,
-    intercept: bool = True,
 ) -> Learner:
     """Builds the learner of one campaign: ask for counts, buy, tell, until the budget is spent.
 
@@ -55,17 +59,19 @@ def active_learner(
       strategy: the rule that proposes.
       num_sources: M.
       num_target: n_T, rows of the target sample.
-      budget: samples to buy in all rounds together; with prices, money.
+      budget: samples to buy in all rounds together; with prices, money. What a round leaves of
+        its money goes to the next.
       schedule: shares of the budget per round, unless the strategy has its own.
       floor: what every source gets in each round.
-      capacity: `[M]` samples that each source can give in all; None: no limit.
+      capacity: `[M]` whole samples that each source can give in all, 0 where it is exhausted,
+        inf or None where there is no limit.
       price: `[M]` price of one sample; None: the budget counts samples.
       penalty: λ of the fit; None: chosen in the first round on held-out rows, then kept.
       penalties: the grid it is chosen from, strongest first.
-      intercept: whether the target's head has an intercept; match the fitter's.
 
     Returns:
-      `Learner` of pure functions; nothing is jitted here. Jit `ask` and `tell` for speed.
+      `Learner` of pure functions. Jit `tell` for speed. Counts of -1 from `ask` report that the
+        round cannot be met.
 
     Raises:
       ValueError: where the numbers do not fit together: budgets beyond the capacity, a floor
@@ -81,16 +87,21 @@ def active_learner(
         )
     if penalty is not None and not penalty >= 0:
         raise ValueError(f"active_learner expects penalty >= 0 or None, got {penalty}.")
-    if penalty is None and (len(penalties) < 1 or list(penalties) != sorted(penalties)[::-1]):
-        raise ValueError(f"active_learner expects penalties, strongest first, got {penalties}.")
-    capacity = per_source(capacity, "capacity", num_sources, np.iinfo(np.int32).max).astype(int)
-    prices = None if price is None else per_source(price, "price", num_sources, 1.0)
+    if fitter.num_tasks != num_sources + 1:
+        raise ValueError(
+            f"active_learner expects a fitter of num_tasks = num_sources + 1 = {num_sources + 1}, "
+            f"the target being one more task, got {fitter.num_tasks}."
+        )
+    check_penalties("active_learner", penalties)
+    capacity = source_capacity(capacity, num_sources)
+    prices = None if price is None else source_price(price, num_sources)
     budgets, floors = plan_rounds(
         budget, strategy.schedule or tuple(schedule), floor, num_sources, capacity, prices
     )
     num_rounds = len(budgets)
     # Behind the last round there is nothing to buy.
     budget_table = np.asarray([*budgets, 0], np.int32 if price is None else np.float32)
+    money_table = np.cumsum(budgets, dtype=np.float32)
     floor_table = np.asarray([*floors, 0], np.int32)
     unit_price = np.ones(num_sources) if prices is None else prices
 
@@ -99,7 +110,7 @@ def active_learner(
         fitter.encoder,
         num_sources=num_sources,
         num_target=num_target,
-        intercept=intercept,
+        intercept=fitter.intercept,
     )
 
     def init(key: Array, batch: TaskBatch) -> LearnerState:
@@ -123,15 +134,22 @@ def active_learner(
         )
         return _with_strong_types(state)
 
+    @jax.jit  # eager and jitted callers must get the same rounding
     def ask(key: Array, state: LearnerState) -> Array:
         del key  # every present rule is deterministic; bandits will want it
         index = jnp.minimum(state.round, num_rounds)
+        budget_now = jnp.asarray(budget_table)[index]
+        if prices is not None:  # what a round could not spend to the last coin, the next one can
+            left = jnp.asarray(money_table)[index] - jnp.sum(
+                jnp.asarray(prices, jnp.float32) * state.spent
+            )
+            budget_now = jnp.where(index < num_rounds, left, 0.0)
         floor_now = jnp.asarray(floor_table)[index]
         proposal = state.proposal
         missing = jnp.maximum(proposal.scores - state.spent - floor_now, 0.0)
         return allocate(
             jnp.where(proposal.cumulative, missing, proposal.scores),
-            budget=jnp.asarray(budget_table)[index],
+            budget=budget_now,
             floor=floor_now,
             capacity=jnp.asarray(capacity, jnp.int32) - state.spent,
             price=None if prices is None else jnp.asarray(prices, jnp.float32),
@@ -176,7 +194,7 @@ def active_learner(
             alignment=alignment(source_heads, target_stats),
             noise=source_heads.residual_variance.mean(axis=-1),
             target_loss=seen_target.ridge.loss,
-            ridge=chosen.penalty * jnp.sum(sources.weight),
+            ridge=chosen.penalty * jnp.sum(seen.stats.count),
             held_out_loss=chosen.held_out_loss,
             input_dim=jnp.float32(np.prod(batch.x.shape[2:])),
             spent=rows,

@@ -99,14 +99,15 @@ def _mean(values, weight) -> Array:
     return jnp.sum(jnp.where(weight > 0, weight * values, 0)) / jnp.sum(weight)
 
 
-def excess_risk(encoder_weight, head, truth, *, bias=0.0) -> Array:
-    """Excess risk `‖B̂ŵ − θ_T‖² + bias²` of a linear predictor, for x ~ (0, I).
+def excess_risk(encoder_weight, head, truth, *, bias=0.0, input_covariance=None) -> Array:
+    """Excess risk `E(xᵀB̂ŵ + bias − xᵀθ_T)²` of a linear predictor, for centred inputs.
 
     Args:
       encoder_weight: `[D, K]` B̂.
       head: `[K]` ŵ of the target.
       truth: `[D]` θ_T, the target's true parameter.
       bias: `[]` difference of the intercepts.
+      input_covariance: `[D, D]`; None: the identity.
 
     Raises:
       ValueError: for shapes that do not match.
@@ -116,7 +117,11 @@ def excess_risk(encoder_weight, head, truth, *, bias=0.0) -> Array:
     _expect("excess_risk", "head", head, (num_features,))
     _expect("excess_risk", "truth", truth, (num_inputs,))
     error = jnp.matmul(encoder_weight, head, precision="highest") - jnp.asarray(truth)
-    return jnp.sum(error**2) + jnp.asarray(bias, error.dtype) ** 2
+    spread = error
+    if input_covariance is not None:
+        _expect("excess_risk", "input_covariance", input_covariance, (num_inputs, num_inputs))
+        spread = jnp.matmul(jnp.asarray(input_covariance, error.dtype), error, precision="highest")
+    return jnp.sum(error * spread) + jnp.asarray(bias, error.dtype) ** 2
 
 
 def representation_risk(encoder_weight, truth, *, input_covariance=None) -> Array:

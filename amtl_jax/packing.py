@@ -58,7 +58,7 @@ def pack(x, y, task, *, num_tasks: int, block_rows=None, num_blocks=None, weight
     order. Blocks behind the last filled one have weight 0 and belong to the last task.
 
     Args:
-      x: `[N, ...]` inputs; float64 becomes the default float dtype, integers stay.
+      x: `[N, ...]` numbers; they become the default float dtype, integers as they are.
       y: `[N, O]` or `[N]` targets.
       task: `[N]` integer task of each row, in `[0, num_tasks)`, in any order.
       num_tasks: M.
@@ -127,14 +127,14 @@ def _checked_rows(x, y, task, num_tasks, weight):
             f"pack expects task indices in [0, {num_tasks}), got {task.min()} to {task.max()}."
         )
     float_dtype = jnp.zeros(()).dtype  # float32, or float64 where x64 is enabled
-    x = x.astype(float_dtype) if np.issubdtype(x.dtype, np.floating) else x
+    x = x.astype(float_dtype)
     y = y.astype(float_dtype)
     weight = np.ones(len(x), float_dtype) if weight is None else np.asarray(weight, float_dtype)
     if weight.shape != task.shape:
         raise ValueError(f"pack expects weight {task.shape} like task, got shape {weight.shape}.")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise ValueError("pack expects finite weights >= 0; give missing labels weight 0.")
-    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+    if not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
         raise ValueError(
             f"pack found NaN or Inf in x in {len(bad)} of {len(x)} rows (first: row {bad[0]}, task "

@@ -4,15 +4,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from amtl_jax.heads import NEGLIGIBLE
+from amtl_jax.heads import NEGLIGIBLE, ridge_per_task
 from amtl_jax.types import Array, Heads, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
 _ROW_REFINEMENTS = 3
 
 
-@functools.partial(jax.jit, static_argnames="intercept")
 def refine_heads(
     heads: Heads, features: Array, batch: TaskBatch, *, ridge, intercept: bool = True
 ) -> Heads:
@@ -31,15 +31,32 @@ def refine_heads(
       intercept: as in `solve_heads`; static.
 
     Returns:
-      `Heads` of the same shapes; the residual variance is recomputed from the rows.
+      `Heads` of the same shapes; the residual variance is recomputed from the rows. Under a
+      trace, blocks out of order give NaN.
+
+    Raises:
+      ValueError: for concrete blocks out of order, or a bad ridge as in `solve_heads`.
 
     References:
       Björck. Stability analysis of the method of seminormal equations. 1987.
       Demmel, Grigori, Hoemmen, Langou. Communication-optimal parallel and sequential QR. 2012.
     """
+    task = batch.task
+    if not isinstance(task, jax.core.Tracer) and (np.diff(np.asarray(task)) < 0).any():
+        raise ValueError(
+            "refine_heads expects blocks sorted by task, as `pack` makes them; pack the rows of "
+            "joined batches again."
+        )
+    dtype = jnp.result_type(features, batch.weight)
+    ridge = ridge_per_task("refine_heads", ridge, heads.weight.shape[0], dtype)
+    return _refine(heads, features.astype(dtype), batch, ridge, intercept=intercept)
+
+
+@functools.partial(jax.jit, static_argnames="intercept")
+def _refine(heads: Heads, features: Array, batch: TaskBatch, ridge: Array, *, intercept: bool):
+    """The corrections of `refine_heads`."""
     num_tasks, num_features, _ = heads.weight.shape
     dtype = features.dtype
-    ridge = jnp.broadcast_to(jnp.asarray(ridge, dtype), (num_tasks,))
     root = jnp.sqrt(batch.weight)[..., None]  # [B, R, 1]
 
     def task_sum(rows):  # [B, R, P] -> [M, P]
@@ -72,6 +89,8 @@ def refine_heads(
     tail = jnp.maximum(tail, 4.0 * jnp.finfo(dtype).eps)
     factor = _qr_factor(jnp.concatenate([factor, jax.vmap(jnp.diag)(tail)], axis=1))
 
+    # It only preconditions: the corrections carry the derivative.
+    factor = jax.lax.stop_gradient(factor)
     solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=False)
     penalty = ridge[:, None] * scale**2
     weight = jnp.where(alive[..., None], heads.weight * norm[..., None], 0.0)
@@ -90,7 +109,8 @@ def refine_heads(
     inverse = jax.vmap(lambda r: solve(r, identity))(factor)
     hat_trace = alive.sum(axis=1) - jnp.sum(inverse**2 * (penalty * alive)[:, :, None], axis=(1, 2))
     freedom = jnp.maximum(count - intercept - hat_trace[:, None], 1.0)
-    weight = weight * scale[..., None]
+    is_sorted = jnp.all(batch.task[1:] >= batch.task[:-1])
+    weight = jnp.where(is_sorted, weight * scale[..., None], jnp.nan)
     bias = label_mean - jnp.einsum("mk,mko->mo", mean, weight, precision=_PRECISION)
     return Heads(weight, bias, rss / freedom)
 

@@ -62,7 +62,7 @@ def loo_ridge(
 
     left, sigma, right = jnp.linalg.svd(rows, full_matrices=False)  # [n, P], [P], [P, K]
     projected = jnp.matmul(left.T, labels, precision=_PRECISION)  # [P, O]
-    scale = jnp.maximum(jnp.mean(sigma**2), jnp.finfo(dtype).tiny)
+    scale = jnp.maximum(jnp.sum(sigma**2) / features.shape[1], jnp.finfo(dtype).tiny)
     ridges = jnp.asarray(relative_ridges, dtype) * scale
     leverage = left**2  # [n, P]
 
@@ -83,7 +83,7 @@ def loo_ridge(
     coefficients = (sigma / (sigma**2 + ridge))[:, None] * projected
     head_weight = jnp.matmul(right.T, coefficients, precision=_PRECISION)  # [K, O]
     rss = jnp.sum((labels - jnp.matmul(rows, head_weight, precision=_PRECISION)) ** 2, axis=0)
-    freedom = jnp.maximum(jnp.sum(weight > 0) - intercept - jnp.sum(kept(ridge)), 1.0)
+    freedom = jnp.maximum(total - intercept - jnp.sum(kept(ridge)), 1.0)
     head = Heads(
         weight=head_weight,
         bias=label_mean - jnp.matmul(mean, head_weight, precision=_PRECISION),

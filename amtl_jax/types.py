@@ -171,13 +171,11 @@ class Encoder(NamedTuple):
       init: `(key, x [n, ...]) -> params`.
       apply: `(params, x [..., *input_shape]) -> features [..., K]`.
       num_features: K.
-      input_ndim: number of trailing axes of one input (1 for vectors).
     """
 
     init: Callable[[Array, Array], Params]
     apply: Callable[[Params, Array], Array]
     num_features: int
-    input_ndim: int = 1
 
 
 class FitResult(NamedTuple):
@@ -212,11 +210,15 @@ class Fitter(NamedTuple):
       init: `(key, batch, penalty) -> params`, a starting point.
       fit: `(params, batch, penalty) -> FitResult`.
       encoder: the encoder whose parameters are fitted.
+      num_tasks: tasks of the batches it fits; a learner's are M + 1.
+      intercept: whether heads have an unpenalised intercept.
     """
 
     init: Callable[[Array, TaskBatch, Array], Params]
     fit: Callable[[Params, TaskBatch, Array], FitResult]
     encoder: Encoder
+    num_tasks: int
+    intercept: bool
 
 
 class LearnerState(NamedTuple):
@@ -224,7 +226,7 @@ class LearnerState(NamedTuple):
 
     Attributes:
       round: `[]` int32 rounds told so far.
-      spent: `[M]` int32 samples bought so far.
+      spent: `[M]` int32 rows told so far; a row whose label is missing (weight 0) is not counted.
       proposal: what the strategy wants next.
       strategy_state: the strategy's own state.
       params: encoder parameters of the last fit.
@@ -255,7 +257,7 @@ class RoundInfo(NamedTuple):
       target_loss: `[]` its leave-one-out squared error.
       penalty: `[]` λ in use.
       penalty_losses: `[G]` held-out squared error over the λ grid; NaN where none was tried.
-      is_finite: `[]` bool, everything above is finite.
+      is_finite: `[]` bool: fit, target head and loss, alignment and scores are finite.
     """
 
     counts: Array

@@ -249,6 +249,49 @@ def test_nan_statistics_end_and_show():
     assert np.isfinite(heads.weight[0]).all()
 
 
+def test_integer_features_do_not_truncate_labels():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, size=(40, 3))
+    y = x @ [0.3, 0.2, -0.1] + 0.4
+    batch = amtl.pack(x, y, np.zeros(40, int), num_tasks=1)
+    for features in (batch.x, batch.x.astype(int)):
+        heads = amtl.solve_heads(amtl.head_stats(features, batch, num_tasks=1), ridge=0.0)
+        refined = amtl.refine_heads(heads, features, batch, ridge=0.0)
+        for found in (heads, refined):
+            np.testing.assert_allclose(found.weight[0, :, 0], [0.3, 0.2, -0.1], atol=1e-4)
+
+
+def test_bad_ridges_and_blocks_out_of_order_are_refused():
+    _, _, _, batch = random_batch()
+    stats = amtl.head_stats(batch.x, batch, num_tasks=3)
+    heads = amtl.solve_heads(stats, ridge=0.1)
+    with pytest.raises(ValueError, match="solve_heads expects a finite ridge >= 0, got -3"):
+        amtl.solve_heads(stats, ridge=-3.0)
+    with pytest.raises(ValueError, match=r"scalar or of shape \[3\], got shape \[2\]"):
+        amtl.refine_heads(heads, batch.x, batch, ridge=jnp.ones(2))
+    backwards = jax.tree.map(lambda leaf: leaf[::-1], batch)
+    with pytest.raises(ValueError, match="blocks sorted by task"):
+        amtl.refine_heads(heads, backwards.x, backwards, ridge=0.1)
+    traced = jax.jit(lambda batch: amtl.refine_heads(heads, batch.x, batch, ridge=0.1))
+    assert np.isnan(traced(backwards).weight).all()
+
+
+def test_heads_are_differentiable():
+    _, _, _, batch = random_batch(counts=(10, 3, 12))
+
+    def loss(features, solve):
+        heads = solve(batch._replace(x=features))
+        return jnp.sum(heads.weight**2) + jnp.sum(heads.bias**2)
+
+    for solve in (plain_heads, refined_heads):
+        gradient = jax.grad(loss)(batch.x, solve)
+        assert np.isfinite(gradient).all()
+        step = 1e-2 * jax.random.normal(jax.random.key(0), batch.x.shape)
+        step *= (batch.weight > 0)[..., None]
+        change = loss(batch.x + step, solve) - loss(batch.x - step, solve)
+        np.testing.assert_allclose(change, 2 * jnp.vdot(gradient, step), rtol=0.05)
+
+
 def test_wrong_features_are_named():
     _, _, _, batch = random_batch()
     with pytest.raises(ValueError, match=r"got shape \(3, 4\)"):

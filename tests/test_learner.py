@@ -33,7 +33,7 @@ def fitter():
 
 
 def learner_of(strategy, **options):
-    return amtl.active_learner(fitter(), strategy, **{**OPTIONS, "intercept": False} | options)
+    return amtl.active_learner(fitter(), strategy, **OPTIONS | options)
 
 
 def batch_of(spent, data=None, key=KEY, num_rows=BUDGET + NUM_TARGET):
@@ -217,6 +217,30 @@ def test_prices_and_capacity_reach_the_counts():
     assert max(learner.floors) * price.sum() <= 36.0
 
 
+def test_money_a_round_could_not_spend_goes_to_the_next():
+    learner = learner_of(
+        amtl.uniform(),
+        budget=100.0,
+        price=np.full(NUM_SOURCES, 10.0),
+        schedule=(0.25,) * 4,
+        floor=amtl.Floor(count=0),
+    )
+    state = learner.init(KEY, batch_of(np.zeros(NUM_SOURCES, int)))
+    bought = []
+    for _ in range(4):
+        counts = learner.ask(KEY, state)
+        bought.append(int(counts.sum()))
+        state = state._replace(round=state.round + 1, spent=state.spent + counts)
+    assert bought == [2, 3, 2, 3]
+
+
+def test_an_exhausted_source_gets_nothing():
+    learner = learner_of(amtl.uniform(), capacity=[0, np.inf, *[2**40] * 6])
+    counts = learner.ask(KEY, learner.init(KEY, batch_of(np.zeros(NUM_SOURCES, int))))
+    assert counts[0] == 0
+    assert counts.sum() == 120
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -224,7 +248,14 @@ def test_prices_and_capacity_reach_the_counts():
         ({"num_target": 0}, "num_target=0"),
         ({"penalty": -1.0}, "penalty >= 0 or None, got -1.0"),
         ({"penalties": (1e-4, 1e-2)}, "strongest first"),
-        ({"capacity": np.ones(3, int)}, r"capacity as 8 positive numbers.*\(3,\)"),
+        ({"penalties": (1e-2, -1.0)}, "positive penalties"),
+        ({"num_sources": 7}, "num_tasks = num_sources . 1 = 8.*got 9"),
+        ({"capacity": np.full(8, 20.5)}, "8 whole numbers >= 0"),
+        (
+            {"price": np.ones(8), "floor": amtl.Floor(count=15), "schedule": (0.3, 0.7)},
+            "A floor of 15 samples costs 120",
+        ),
+        ({"capacity": np.ones(3, int)}, r"capacity as 8 whole numbers.*\(3,\)"),
         ({"capacity": np.full(8, 10)}, "400 samples is beyond the sources' capacity of 80"),
         ({"price": -np.ones(8)}, "price as 8 positive numbers"),
         ({"floor": amtl.Floor(root=True), "budget": 200}, r"8 tasks × 5 samples.*M² = 64"),

@@ -76,11 +76,11 @@ def test_every_row_lands_once(task, block_rows):
     assert len(batch.task) == amtl.max_blocks(len(task), 5, block_rows)
 
 
-def test_images_keep_their_dtype_and_shape():
+def test_images_keep_their_shape_and_become_floats():
     images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
     batch = amtl.pack(images, np.zeros(3), np.zeros(3, int), num_tasks=1, block_rows=4)
     assert batch.x.shape == (1, 4, 4, 5)
-    assert batch.x.dtype == np.uint8
+    assert batch.x.dtype == np.float32
     np.testing.assert_array_equal(batch.x[0, :3], images)
 
 

@@ -108,6 +108,10 @@ def test_relevance_ignores_the_scale_of_features_and_those_no_source_uses(name):
     unused = found._replace(source_heads=found.source_heads._replace(weight=weight))
     proposal, _ = RULES[name].update(unused, ())
     assert jnp.abs(proposal.relevance.nu).max() < 10
+    # what was left out counts as not explained
+    target = np.asarray(found.target_head.weight[:, 0])
+    share = abs(target[2]) / np.linalg.norm(target)
+    np.testing.assert_allclose(proposal.relevance.residual, share, rtol=1e-3)
 
 
 def test_scores_follow_the_papers():

@@ -20,7 +20,7 @@ def truth_of(kind):
         heads, target = np.repeat(basis, 3, axis=1), np.ones(NUM_FEATURES) / np.sqrt(NUM_FEATURES)
     else:  # only the last source knows the target's direction
         heads, target = basis[:, [0, 1] * 4 + [2]], basis[2]
-    return amtl.SyntheticTruth(encoder, heads, target, NOISE)
+    return amtl.SyntheticTruth(encoder, heads, target, NOISE, NOISE)
 
 
 @jax.jit

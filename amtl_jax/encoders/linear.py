@@ -24,12 +24,11 @@ class LinearEncoder(nn.Module):
         return jax.numpy.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST)
 
 
-def module_encoder(module: nn.Module, *, input_ndim: int = 1) -> Encoder:
+def module_encoder(module: nn.Module) -> Encoder:
     """Wraps a linen module that maps `[..., *input_shape]` to `[..., K]` as an `Encoder`.
 
     Args:
       module: has an integer attribute `num_features`, the K of its output.
-      input_ndim: number of trailing axes of one input: 1 for vectors, 2 for images.
 
     Raises:
       TypeError: if the module has no integer `num_features`.
@@ -40,7 +39,7 @@ def module_encoder(module: nn.Module, *, input_ndim: int = 1) -> Encoder:
             f"module_encoder expects a module with an integer attribute num_features, got "
             f"{type(module).__name__} with num_features={num_features!r}."
         )
-    return Encoder(module.init, module.apply, num_features, input_ndim)
+    return Encoder(module.init, module.apply, num_features)
 
 
 def linear_encoder(num_features: int) -> Encoder:

@@ -158,11 +158,16 @@ def build_learner(config: Config, problem: Problem) -> tuple[Learner, tuple[str,
         schedule=config.schedule,
         floor=Floor(config.floor.count, config.floor.share, config.floor.root),
         capacity=problem.source.capacity,
+        price=prices_of(problem.source),
         penalty=config.fit.penalty,
         penalties=config.fit.penalties,
-        intercept=config.fit.intercept,
     )
     return learner, arms
+
+
+def prices_of(source: TaskSource) -> np.ndarray | None:
+    """Prices `[M]`, or None where every sample costs 1 and the budget simply counts."""
+    return None if (source.price == 1).all() else source.price
 
 
 def empty_batch(config: Config, problem: Problem, target: Rows) -> TaskBatch:
@@ -172,16 +177,16 @@ def empty_batch(config: Config, problem: Problem, target: Rows) -> TaskBatch:
         np.zeros((0, problem.source.num_outputs), np.float32),
         np.zeros(0, np.int32),
     )
-    return pack_campaign(config, nothing, target, len(problem.source.names))
+    return pack_campaign(config, nothing, target, problem.source)
 
 
-def pack_campaign(config: Config, rows: Rows, target: Rows, num_sources: int) -> TaskBatch:
+def pack_campaign(config: Config, rows: Rows, target: Rows, source: TaskSource) -> TaskBatch:
     """Packs what was bought and the target sample into blocks whose shape depends on the config.
 
     Every round of every arm and seed has the same shape, so one compiled `tell` serves all.
     """
-    num_tasks = num_sources + 1
-    num_rows = config.budget + config.num_target
+    num_tasks = len(source.names) + 1
+    num_rows = int(config.budget / source.price.min()) + config.num_target
     block_rows = config.block_rows or default_block_rows(num_rows, num_tasks)
     return pack(
         np.concatenate([rows.x, target.x]),

@@ -42,7 +42,7 @@ class SyntheticConfig:
       truth_seed: seed of the truth.
     """
 
-    scenario: Literal["gauss", "one", "spread", "dup", "dup2"] = "gauss"
+    scenario: Literal["gauss", "one", "spread", "dup", "dup2", "noise", "mis"] = "gauss"
     num_tasks: int = 40
     input_dim: int = 40
     num_features: int = 4
@@ -99,7 +99,8 @@ class Config:
       name: of the experiment; the default workdir is `runs/<name>`.
       data: the tasks.
       num_target: rows of the target sample, the same for every arm; at least 2.
-      budget: source samples that each arm may buy, all rounds together.
+      budget: source samples that each arm may buy, all rounds together; where samples have
+        prices (scenario `noise`), the money it may spend.
       schedule: shares of the budget per round.
       floor: what every source gets in every round.
       arms: what is compared; `target_only` uses no source.

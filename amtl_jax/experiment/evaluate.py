@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.bootstrap import paired_bootstrap
-from amtl_jax.data.synthetic import SyntheticTruth
+from amtl_jax.data.scenarios import SyntheticTruth
 from amtl_jax.metrics import (
     accuracy,
     balanced_accuracy,
@@ -55,11 +55,11 @@ def risks(truth: SyntheticTruth, kernel: np.ndarray, head: np.ndarray, bias: flo
       head: `[K]`.
       bias: the predictor's intercept; the truth has none.
     """
-    theta = np.asarray(truth.encoder @ truth.target_head, np.float32)
-    return {
-        "excess_risk": float(excess_risk(kernel, head, theta, bias=bias)),
-        "representation_risk": float(representation_risk(kernel, theta)),
-    }
+    theta = np.asarray(truth.target_theta()[:, 0], np.float32)
+    covariance = truth.target_covariance()
+    whole = excess_risk(kernel, head, theta, bias=bias, input_covariance=covariance)
+    representation = representation_risk(kernel, theta, input_covariance=covariance)
+    return {"excess_risk": float(whole), "representation_risk": float(representation)}
 
 
 @functools.partial(jax.jit, static_argnames=("is_classification", "num_resamples", "level"))

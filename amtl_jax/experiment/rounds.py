@@ -130,8 +130,7 @@ def teller(setting: Setting, root, target: Rows) -> Callable:
             state, info = shared[name]
             return choose(state, rule), info
         rows = setting.problem.source.draw(data_key, np.asarray(state.spent) + counts)
-        num_sources = len(setting.problem.source.names)
-        batch = build.pack_campaign(setting.config, rows, target, num_sources)
+        batch = build.pack_campaign(setting.config, rows, target, setting.problem.source)
         told = jax.block_until_ready(setting.tell(key, state, batch))
         if slot.index == 0:
             shared[name] = told

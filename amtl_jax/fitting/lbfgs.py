@@ -55,6 +55,11 @@ def lbfgs_fitter(
 
     def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
         del key  # the spectral start is deterministic
+        if batch.x.ndim != 3:
+            raise ValueError(
+                f"lbfgs_fitter expects inputs that are vectors, x [B, R, D], got {batch.x.shape}; "
+                "flatten images before packing them."
+            )
         kernel = _spectral_kernel(batch, encoder.num_features, num_tasks, intercept)
         return {"params": {"kernel": kernel}}
 
@@ -80,7 +85,7 @@ def lbfgs_fitter(
             steps=steps,
         )
 
-    return Fitter(init, fit, encoder)
+    return Fitter(init, fit, encoder, num_tasks, intercept)
 
 
 def _means(batch: TaskBatch, num_tasks: int, intercept: bool):

@@ -30,6 +30,14 @@ class PenaltyFit(NamedTuple):
     losses: Array
 
 
+def _held_out_rows(key: Array, batch: TaskBatch) -> Array:
+    """Marks a tenth of the rows that count, at least one, `[B, R]` bool."""
+    drawn = jax.random.uniform(key, batch.weight.shape, batch.weight.dtype)
+    drawn = jnp.where(batch.weight > 0, drawn, 2.0)
+    wanted = jnp.maximum(jnp.sum(batch.weight > 0) * HELD_OUT_SHARE, 1.0).astype(jnp.int32)
+    return drawn <= jnp.minimum(jnp.sort(drawn.ravel())[wanted - 1], 1.0)
+
+
 def fit_with_penalty(
     fitter: Fitter,
     key: Array,
@@ -55,11 +63,15 @@ def fit_with_penalty(
       penalty: `[]` λ, NaN to choose it.
       held_out_loss: `[]` passed through where λ is given.
       penalties: the grid, strongest first; static.
+
+    Raises:
+      ValueError: if the grid is empty, not positive or not strongest first.
     """
+    check_penalties("fit_with_penalty", penalties)
     dtype = batch.weight.dtype
     grid = jnp.asarray(penalties, dtype)
     final = len(penalties)
-    held_out = jax.random.uniform(key, batch.weight.shape) < HELD_OUT_SHARE
+    held_out = _held_out_rows(key, batch)
     test = batch._replace(weight=jnp.where(held_out, batch.weight, 0))
 
     def fit_at(params, index, best):
@@ -113,3 +125,11 @@ def fit_with_penalty(
     carry = jax.lax.while_loop(lambda carry: carry[0] <= final, body, carry)
     _, _, _, best, best_loss, losses, _, result = carry
     return PenaltyFit(result, best, jnp.where(is_given, held_out_loss, best_loss), losses)
+
+
+def check_penalties(function: str, penalties) -> None:
+    """Raises `ValueError` unless the grid is positive, finite and strongest first."""
+    values = [float(value) for value in penalties]
+    positive = all(0 < value < float("inf") for value in values)
+    if not values or not positive or values != sorted(values, reverse=True):
+        raise ValueError(f"{function} expects positive penalties, strongest first, got {values}.")

@@ -80,4 +80,4 @@ def variable_projection_fitter(
             steps=jnp.int32(num_steps),
         )
 
-    return Fitter(init, fit, encoder)
+    return Fitter(init, fit, encoder, num_tasks, intercept)

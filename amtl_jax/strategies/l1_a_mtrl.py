@@ -4,15 +4,16 @@ import jax.numpy as jnp
 
 from amtl_jax.relevance import basis_pursuit
 from amtl_jax.strategies.proposal import blank, proportional
-from amtl_jax.strategies.shared_heads import shared_heads
+from amtl_jax.strategies.shared_relevance import shared_relevance
 from amtl_jax.types import Evidence, Proposal, Strategy
 
 
 def l1_a_mtrl() -> Strategy:
     """The follow-up's rule: counts above the floor ∝ |nu|, nu of least ‖nu‖₁ with W nu = w_target.
 
-    With exact heads this is the best allocation (c-optimal design; at most K·O sources are
-    non-zero); with estimated ones it can starve a source whose head is still poorly known.
+    nu is solved on the directions that the sources share, see `shared_relevance`. With exact
+    heads this is the best allocation (c-optimal design; at most K·O sources are non-zero); with
+    estimated ones it can starve a source whose head is still poorly known.
 
     References:
       Wang, Chen, Jamieson, Du. Improved Active Multi-Task Representation Learning via Lasso.
@@ -23,7 +24,7 @@ def l1_a_mtrl() -> Strategy:
         return blank(num_sources), ()
 
     def update(evidence: Evidence, state) -> tuple[Proposal, tuple]:
-        relevance = basis_pursuit(*shared_heads(evidence))
+        relevance = shared_relevance(basis_pursuit, evidence)
         return proportional(jnp.abs(relevance.nu), relevance), state
 
     return Strategy(init, update)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from amtl_jax.relevance import min_norm
 from amtl_jax.strategies.proposal import blank, proportional
-from amtl_jax.strategies.shared_heads import shared_heads
+from amtl_jax.strategies.shared_relevance import shared_relevance
 from amtl_jax.types import Evidence, Proposal, Strategy
 
 
@@ -15,7 +15,7 @@ def uniform() -> Strategy:
         return blank(num_sources), ()
 
     def update(evidence: Evidence, state) -> tuple[Proposal, tuple]:
-        relevance = min_norm(*shared_heads(evidence))
+        relevance = shared_relevance(min_norm, evidence)
         return proportional(jnp.zeros_like(relevance.nu), relevance), state
 
     return Strategy(init, update)

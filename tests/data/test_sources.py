@@ -113,14 +113,45 @@ def test_bad_prices_are_refused():
 def test_scenarios(scenario):
     truth = amtl.synthetic_truth(scenario)
     np.testing.assert_allclose(truth.encoder.T @ truth.encoder, np.eye(4), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.norm(truth.source_heads, axis=0), 1.0)
-    assert np.linalg.norm(truth.target_head) == pytest.approx(1.0)
+    np.testing.assert_allclose(np.linalg.norm(truth.source_theta(), axis=1), 1.0)
+    assert np.linalg.norm(truth.target_theta()) == pytest.approx(1.0)
     if scenario == "one":
         np.testing.assert_array_equal(truth.target_head, truth.source_heads[:, 0])
     if scenario.startswith("dup"):  # the last source alone knows the last direction
         known = np.abs(truth.source_heads[-1])
         assert known.argmax() == 39
         assert np.sort(known)[-2] < 0.1
+
+
+def test_noise_scenario_has_noise_and_prices_of_its_own():
+    truth = amtl.synthetic_truth("noise", num_tasks=3, input_dim=5, num_features=2, noise=0.5)
+    for values in (truth.noise / 0.5, truth.price):
+        assert values.min() >= 1 / 3
+        assert values.max() <= 3
+        assert np.ptp(values) > 0.1
+    source = amtl.SyntheticSource(truth)
+    np.testing.assert_array_equal(source.price, truth.price)
+    rows = source.draw(KEY, np.full(3, 4000))
+    for task in range(3):
+        own = rows.task == task
+        error = rows.y[own] - rows.x[own] @ truth.source_theta()[task]
+        assert error.std() == pytest.approx(truth.noise[task], rel=0.05)
+
+
+def test_misspecified_scenario_leaves_the_model():
+    truth = amtl.synthetic_truth("mis", num_tasks=6)
+    inside = truth.encoder @ truth.encoder.T
+    theta = np.concatenate([truth.source_theta()[..., 0], truth.target_theta().T])
+    left = np.linalg.norm(theta - theta @ inside, axis=1)
+    assert (left[:-1] > 0.05).all()
+    sources = np.linalg.svd(theta[:-1], full_matrices=False)[2]
+    outside = theta[-1] - sources.T @ (sources @ theta[-1])
+    assert np.linalg.norm(outside) >= 0.2 - 1e-6  # a fifth of the norm, at least
+    eigenvalues = np.linalg.eigvalsh(truth.input_factor @ np.swapaxes(truth.input_factor, 1, 2))
+    np.testing.assert_allclose(eigenvalues.mean(axis=1), 1.0)
+    assert 3 < (eigenvalues[:, -1] / eigenvalues[:, 0]).mean() < 2.5 / 0.4
+    rows = amtl.SyntheticSource(truth).draw_target(KEY, 8000)
+    np.testing.assert_allclose(np.cov(rows.x.T), truth.target_covariance(), atol=0.12)
 
 
 def test_synthetic_samples_follow_the_truth():
