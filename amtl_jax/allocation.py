@@ -27,7 +27,8 @@ def allocate(scores, *, budget, floor=0, capacity=None, price=None) -> Array:
     Arguments may be Python numbers, NumPy or JAX arrays, or tracers. When all are concrete the
     split is computed in float64, and spending is judged as NumPy's `(price * counts).sum()`.
     Under a trace it is computed in the default float type: unpriced counts still sum to the
-    budget exactly, spending is exact up to that type's rounding, subnormal scores count as 0.
+    budget exactly, spending is exact up to that type's rounding, subnormal scores count as 0, and
+    remainders within 2⁻¹⁰ of each other tie, so a count can differ by one from the concrete one.
 
     Args:
       scores: `[M]` non-negative and finite, any scale.

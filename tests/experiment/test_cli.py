@@ -68,7 +68,7 @@ def test_help_of_a_config_lists_every_value_with_its_default(capsys, flag):
         "--fit.penalty",
         "--floor.count",
         "--data.scenario",
-        "{gauss,one,spread,dup,dup2}",
+        "gauss,one,spread,dup,dup2",
         "--seeds",
         "--arms",
     ):
