@@ -59,7 +59,7 @@ def run(config: Config, workdir: str | Path, *, echo: Callable[[str], None] = pr
     journal.write_metrics(one.record for one in restored.values())
     echo(
         f"{config.name}: target {problem.target_name}, {len(problem.source.names)} sources, "
-        f"{config.budget:,} samples an arm in {len(config.schedule)} rounds, "
+        f"a budget of {config.budget:,} an arm in {len(config.schedule)} rounds, "
         f"{config.num_target} target samples, on {jax.devices()[0].device_kind}"
     )
     ends: dict[str, list[Checkpoint]] = {arm: [] for arm in config.arms}
