@@ -37,7 +37,8 @@ _EXPORTS = {
     "campaign": "Floor",
     "learner": "active_learner",
     "data.sources": "ArraySource Rows TaskSource",
-    "data.synthetic": "SCENARIOS SyntheticSource SyntheticTruth synthetic_truth",
+    "data.scenarios": "SCENARIOS SyntheticTruth synthetic_truth",
+    "data.synthetic": "SyntheticSource",
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 

@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amtl_jax.data.scenarios import SCENARIOS, SyntheticTruth, synthetic_truth
+from amtl_jax.data.scenarios import SyntheticTruth
 from amtl_jax.data.sources import Rows, checked_range, row_positions
 from amtl_jax.types import Array
-
-__all__ = ["SCENARIOS", "SyntheticSource", "SyntheticTruth", "synthetic_truth"]
 
 
 class _Family(NamedTuple):

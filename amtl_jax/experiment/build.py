@@ -10,8 +10,9 @@ import optax
 from amtl_jax.campaign import Floor
 from amtl_jax.data.corruptions import CORRUPTIONS
 from amtl_jax.data.digits import digit_pool, digit_splits
+from amtl_jax.data.scenarios import SyntheticTruth, synthetic_truth
 from amtl_jax.data.sources import ArraySource, Rows, TaskSource
-from amtl_jax.data.synthetic import SyntheticSource, SyntheticTruth, synthetic_truth
+from amtl_jax.data.synthetic import SyntheticSource
 from amtl_jax.encoders.linear import linear_encoder
 from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig, SyntheticConfig
 from amtl_jax.fitting.lbfgs import lbfgs_fitter
