@@ -9,7 +9,6 @@ import importlib
 import io
 import operator
 import os
-import tempfile
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.data.corruptions import CORRUPTIONS, corrupt
+from amtl_jax.files import write_atomically
 from amtl_jax.types import Array
 
 NUM_DIGITS = 5000
@@ -185,24 +185,13 @@ def _read(path: Path) -> DigitPool | None:
 
 
 def _write(path: Path, pool: DigitPool) -> None:
-    """Writes a cache file under a temporary name and renames it, so no reader sees half of it."""
+    """Writes a cache file: the arrays, then their SHA-256."""
     stream = io.BytesIO()
     for array in pool:
         np.save(stream, array, allow_pickle=False)
-    body = stream.getbuffer()
+    stream.write(hashlib.sha256(stream.getbuffer()).digest())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(body)
-                file.write(hashlib.sha256(body).digest())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, stream.getbuffer())
     except OSError as error:
         warnings.warn(f"cannot keep the digits in {path} ({error})", stacklevel=3)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from amtl_jax.experiment.files import write_atomically
+from amtl_jax.files import write_atomically
 
 _FORMAT = "amtl-checkpoint-1"
 _MAX_HEADER = 4096

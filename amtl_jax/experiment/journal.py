@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from amtl_jax.experiment import checkpoint
 from amtl_jax.experiment.checkpoint import Checkpoint, CheckpointError
-from amtl_jax.experiment.files import write_atomically
+from amtl_jax.files import write_atomically
 
 
 class Slot(NamedTuple):

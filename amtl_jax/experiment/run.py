@@ -10,7 +10,6 @@ import jax
 from amtl_jax.experiment import build, report
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config
-from amtl_jax.experiment.files import write_atomically
 from amtl_jax.experiment.journal import Journal, Slot
 from amtl_jax.experiment.records import TARGET_ONLY
 from amtl_jax.experiment.rounds import (
@@ -25,6 +24,7 @@ from amtl_jax.experiment.rounds import (
 from amtl_jax.experiment.summary import summarise
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
+from amtl_jax.files import write_atomically
 
 
 def run(config: Config, workdir: str | Path, *, echo: Callable[[str], None] = print) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import amtl_jax
 from amtl_jax.experiment.config import Config, ConfigError, to_plain
-from amtl_jax.experiment.files import write_atomically
+from amtl_jax.files import write_atomically
 
 
 def refuse_other(workdir: Path, config: Config) -> None:

@@ -71,6 +71,7 @@ def fit_with_penalty(
     dtype = batch.weight.dtype
     grid = jnp.asarray(penalties, dtype)
     final = len(penalties)
+    unknown = jnp.full((), jnp.nan, dtype)
     held_out = _held_out_rows(key, batch)
     test = batch._replace(weight=jnp.where(held_out, batch.weight, 0))
 
@@ -80,6 +81,9 @@ def fit_with_penalty(
         train = batch._replace(weight=jnp.where(held_out & ~is_final, 0, batch.weight))
         return fitter.fit(params, train, chosen)
 
+    def held_out_loss_of(result):
+        return mean_squared_error(result.heads, fitter.encoder.apply(result.params, test.x), test)
+
     def body(carry):
         index, params, best_params, best, best_loss, losses, misses, _ = carry
         is_final = index == final
@@ -87,7 +91,8 @@ def fit_with_penalty(
             lambda tuned, path: jnp.where(is_final, tuned, path), best_params, params
         )
         result = fit_at(start, index, best)
-        loss = mean_squared_error(result.heads, fitter.encoder.apply(result.params, test.x), test)
+        # The last fit has seen all rows: nothing is held out of it.
+        loss = jax.lax.cond(is_final, lambda _: unknown, held_out_loss_of, result)
         better = (loss < best_loss) & ~is_final
         best_params = jax.tree.map(
             lambda new, old: jnp.where(better, new, old), result.params, best_params

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amtl_jax.experiment import checkpoint, files
+from amtl_jax import files
+from amtl_jax.experiment import checkpoint
 from amtl_jax.experiment.checkpoint import Checkpoint, CheckpointError
 
 IDENTITY = {"config": "abc", "seed": 0, "arm": "uniform", "index": 1}

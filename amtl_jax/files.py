@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, body: bytes) -> None:
+def write_atomically(path: Path, body: bytes | memoryview) -> None:
     """Writes a file under a temporary name, syncs it and renames it; readers never see half.
 
     Raises:
