@@ -100,6 +100,7 @@ def _override(config: Config, arguments: argparse.Namespace, overrides: list[str
 
 def _run(config: Config, workdir: str) -> int:
     """Imports the rest only now, so that help and errors in the arguments come at once."""
+    from amtl_jax.experiment.progress import Printer
     from amtl_jax.experiment.rounds import RunError
     from amtl_jax.experiment.run import run
 
@@ -109,7 +110,7 @@ def _run(config: Config, workdir: str) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
-            run(config, workdir, echo=lambda line: print(line, flush=True))
+            run(config, workdir, observer=Printer())
         except RunError as error:
             return _fail(error, FAILED)
     return 0

@@ -6,7 +6,7 @@ The scenario `dup`: 39 sources are near-copies of three directions, only the las
 target's. The excess risk of each arm is measured against the truth.
 """
 
-from amtl_jax.experiment.config import Config, FitConfig, SyntheticConfig
+from amtl_jax.experiment.config import Config, EncoderConfig, FitConfig, SyntheticConfig
 
 
 def get_config() -> Config:
@@ -15,5 +15,6 @@ def get_config() -> Config:
         name="synthetic",
         data=SyntheticConfig(scenario="dup"),
         budget=8000,
-        fit=FitConfig(num_features=4, intercept=False),
+        encoder=EncoderConfig(num_features=4),
+        fit=FitConfig(intercept=False),
     )

@@ -124,8 +124,8 @@ def build_fitter(config: Config, num_tasks: int) -> Fitter:
     Raises:
       ValueError: if a setting is out of range.
     """
-    encoder = linear_encoder(config.fit.num_features)
-    if config.fit.method == "lbfgs":
+    encoder = linear_encoder(config.encoder.num_features or 50)
+    if config.fit.method != "variable_projection":
         return lbfgs_fitter(
             encoder,
             num_tasks=num_tasks,

@@ -52,25 +52,56 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True)
+class EncoderConfig:
+    """The representation.
+
+    Attributes:
+      kind: `linear`; `mlp`, ReLU layers; `conv`, 3×3 ReLU convolutions, max-pool and a dense
+        layer, for images; `identity`, for inputs that are frozen embeddings; `module`, a linen
+        module of your own, which `get_encoder()` beside `get_config()` returns.
+      num_features: features of the representation, K; None: 50, and for `identity` the inputs.
+      widths: hidden widths of `mlp`, channels of `conv`; None: (256,) and (32, 64).
+      pool_each: whether `conv` pools after every convolution, not only after the last.
+      module: how a module of your own prints; filled in by `run`.
+    """
+
+    kind: Literal["linear", "mlp", "conv", "identity", "module"] = "linear"
+    num_features: int | None = None
+    widths: tuple[int, ...] | None = None
+    pool_each: bool = False
+    module: str | None = None
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """How the representation is fitted.
 
     Attributes:
-      num_features: features of the representation, K.
-      method: `lbfgs` (joint, with a spectral start) or `variable_projection` (Adam).
-      num_steps: most gradient passes over the samples in one fit.
+      method: `lbfgs` (joint, with a spectral start; linear encoders) or `variable_projection`;
+        None: lbfgs for linear encoders, variable projection for the others.
+      num_steps: most steps of one fit: gradient passes of lbfgs, optimiser steps of variable
+        projection.
       tolerance: lbfgs stops when ten steps lowered the objective by less than this share.
-      learning_rate: of Adam, for variable projection.
+      optimizer: of variable projection.
+      learning_rate: of the optimiser.
+      schedule: of the learning rate: constant, or a cosine to 0 over num_steps.
+      batch_rows: rows of a minibatch of variable projection, in whole blocks; None: all rows.
+      stop_share: share of the source rows held out to stop minibatch fits early; 0: no stopping.
+      patience: passes over the rows without a better held-out error before a fit stops.
       intercept: whether heads have an unpenalised intercept.
       penalty: λ of the objective; None: chosen on held-out source rows in the first round.
       penalties: the grid λ is chosen from, strongest first.
     """
 
-    num_features: int = 50
-    method: Literal["lbfgs", "variable_projection"] = "lbfgs"
+    method: Literal["lbfgs", "variable_projection"] | None = None
     num_steps: int = 100
     tolerance: float = 1e-3
+    optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 0.01
+    schedule: Literal["constant", "cosine"] = "constant"
+    batch_rows: int | None = None
+    stop_share: float = 0.1
+    patience: int = 3
     intercept: bool = True
     penalty: float | None = None
     penalties: tuple[float, ...] = (1e-2, 3.1623e-3, 1e-3, 3.1623e-4, 1e-4, 3.1623e-5, 1e-5)
@@ -105,7 +136,8 @@ class Config:
       floor: what every source gets in every round.
       arms: what is compared; `target_only` uses no source.
       seeds: replicates; each draws samples and the target sample anew.
-      fit: the representation fit.
+      encoder: the representation.
+      fit: how it is fitted.
       block_rows: rows of a packed block; None: chosen from the budget.
       num_resamples: bootstrap resamples behind an interval.
       level: coverage of the intervals.
@@ -119,6 +151,7 @@ class Config:
     floor: FloorConfig = field(default_factory=FloorConfig)
     arms: tuple[ArmName, ...] = ("target_only", "uniform", "a_mtrl", "l1_a_mtrl")
     seeds: tuple[int, ...] = (0,)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     block_rows: int | None = None
     num_resamples: int = 2000

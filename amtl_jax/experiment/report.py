@@ -22,6 +22,16 @@ def value_text(metric: str, value: float | None) -> str:
     return f"{100 * value:.2f}%" if metric in _PERCENT else f"{value:.4g}"
 
 
+def plan_line(plan) -> str:
+    """Tells in one line what a run is about to do."""
+    rounds = max(plan.num_rounds.values())
+    return (
+        f"{plan.name}: target {plan.target}, {len(plan.source_names)} sources, a budget of "
+        f"{plan.budget:,} an arm in {rounds} round{'s' * (rounds > 1)}, {plan.num_target} target "
+        f"samples, on {plan.device}"
+    )
+
+
 def round_line(record: dict, num_rounds: int, source_names: tuple[str, ...], top: int = 3) -> str:
     """Tells a round in one line: samples spent, losses, target metrics, top sources."""
     metrics = "  ".join(
@@ -107,6 +117,17 @@ def _aligned(rows: list[list[str]]) -> str:
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def closing(summary: dict) -> str:
+    """Builds what a run ends with: the tables, how to read them, and whether the sources paid."""
+    evidence = summary["evidence"]
+    over = " and seeds" if len(summary["seeds"]) > 1 else ", for these draws of samples"
+    note = (
+        f"Paired {100 * evidence['level']:g}% bootstrap intervals over {evidence['test_rows']:,} "
+        f"test rows{over}."
+    )
+    return f"{final_table(summary)}\n{note}\n{payoff_sentence(summary)}"
 
 
 def payoff_sentence(summary: dict) -> str:

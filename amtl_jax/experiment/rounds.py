@@ -13,6 +13,7 @@ from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.journal import Slot
+from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.records import TARGET_ONLY, round_record, target_only_record
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.target import loo_ridge
@@ -33,10 +34,10 @@ class Setting(NamedTuple):
     ask: Callable
     tell: Callable
     predict: Callable
-    echo: Callable[[str], None]
+    observer: Observer
 
 
-def prepare(config: Config, echo: Callable[[str], None]) -> Setting:
+def prepare(config: Config, observer: Observer) -> Setting:
     """Builds tasks and learner; numbers that do not fit together come up here.
 
     Raises:
@@ -58,7 +59,7 @@ def prepare(config: Config, echo: Callable[[str], None]) -> Setting:
         # Default precision would be TF32 on an accelerator.
         return jnp.matmul(features, head.weight, precision="highest") + head.bias[None]
 
-    return Setting(config, problem, learner, rules, *jitted, jax.jit(predict), echo)
+    return Setting(config, problem, learner, rules, *jitted, jax.jit(predict), observer)
 
 
 def num_rounds(setting: Setting, arm: str) -> int:
@@ -170,8 +171,8 @@ def bought_round(
         seconds=seconds,
     )
     if not record["relevance"]["ok"]:
-        setting.echo(
-            f"  note: the relevance solver of {slot.arm} missed its tolerance in round "
+        setting.observer.noted(
+            f"The relevance solver of {slot.arm} missed its tolerance in round "
             f"{slot.index + 1} (gap {record['relevance']['gap']}); the counts follow its best "
             "point."
         )

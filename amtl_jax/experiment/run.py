@@ -2,15 +2,15 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
-from amtl_jax.experiment import build, report
+from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.journal import Journal, Slot
+from amtl_jax.experiment.observer import LogObserver, Observer, Plan
 from amtl_jax.experiment.records import TARGET_ONLY
 from amtl_jax.experiment.rounds import (
     Setting,
@@ -27,7 +27,7 @@ from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
 from amtl_jax.files import write_atomically
 
 
-def run(config: Config, workdir: str | Path, *, echo: Callable[[str], None] = print) -> dict:
+def run(config: Config, workdir: str | Path, *, observer: Observer | None = None) -> dict:
     """Runs an experiment, or resumes it, and returns its summary.
 
     Writes `config.json`, `metrics.jsonl` (a line per round and arm), a checkpoint per round and
@@ -37,7 +37,7 @@ def run(config: Config, workdir: str | Path, *, echo: Callable[[str], None] = pr
     Args:
       config: what to run.
       workdir: folder of this run, made if missing.
-      echo: gets each line of progress.
+      observer: hears how it goes; unless told, the logger `amtl_jax` does.
 
     Raises:
       ConfigError: if the config does not fit together, or the workdir belongs to another;
@@ -48,20 +48,17 @@ def run(config: Config, workdir: str | Path, *, echo: Callable[[str], None] = pr
     """
     started = time.monotonic()
     check(config)
-    workdir = Path(workdir)
+    workdir, observer = Path(workdir), observer or LogObserver()
     refuse_other(workdir, config)
-    setting = prepare(config, echo)
+    observer.preparing("Preparing the tasks")
+    setting = prepare(config, observer)
     claim(workdir, config)
-    problem = setting.problem
-    journal = Journal(workdir, fingerprint(config), _slots(setting))
+    slots = _slots(setting)
+    journal = Journal(workdir, fingerprint(config), slots)
     restored = journal.restore(templates(setting))
     # A run that was killed may have left a line too few, or half of one.
     journal.write_metrics(one.record for one in restored.values())
-    echo(
-        f"{config.name}: target {problem.target_name}, {len(problem.source.names)} sources, "
-        f"a budget of {config.budget:,} an arm in {len(config.schedule)} rounds, "
-        f"{config.num_target} target samples, on {jax.devices()[0].device_kind}"
-    )
+    observer.planned(_plan(setting, slots))
     ends: dict[str, list[Checkpoint]] = {arm: [] for arm in config.arms}
     records: list[dict] = []
     for seed in config.seeds:
@@ -69,17 +66,27 @@ def run(config: Config, workdir: str | Path, *, echo: Callable[[str], None] = pr
             ends[arm].append(rounds[-1])
             records += [one.record for one in rounds]
     journal.write_metrics(records)
-    summary = summarise(config, problem, ends)
+    summary = summarise(config, setting.problem, ends)
     summary["seconds"] = round(time.monotonic() - started, 2)
     body = json.dumps(summary, indent=2, allow_nan=False)
     write_atomically(workdir / "summary.json", body.encode() + b"\n")
-    echo("\n" + report.final_table(summary))
-    echo(
-        f"Paired {100 * config.level:g}% bootstrap intervals over {len(problem.test.x):,} test "
-        f"rows{' and seeds' if len(config.seeds) > 1 else ', for these draws of samples'}."
-    )
-    echo(report.payoff_sentence(summary))
+    observer.ended(summary)
     return summary
+
+
+def _plan(setting: Setting, slots: tuple[Slot, ...]) -> Plan:
+    """What observers hear before the first round."""
+    config, problem = setting.config, setting.problem
+    return Plan(
+        name=config.name,
+        target=problem.target_name,
+        source_names=problem.source.names,
+        budget=config.budget,
+        num_target=config.num_target,
+        slots=slots,
+        num_rounds={arm: num_rounds(setting, arm) for arm in config.arms},
+        device=jax.devices()[0].device_kind,
+    )
 
 
 def _slots(setting: Setting) -> tuple[Slot, ...]:
@@ -102,13 +109,14 @@ def _run_seed(setting: Setting, journal: Journal, restored: dict[Slot, Checkpoin
         for index in range(num_rounds(setting, arm)):
             slot = Slot(seed, arm, index)
             one = restored.pop(slot, None)
+            is_restored = one is not None
             if one is None:
+                setting.observer.began(slot)
                 if arm == TARGET_ONLY:
                     one = target_only_round(setting, seed, target)
                 else:
                     one = bought_round(setting, slot, tell, rounds[-1].state if rounds else None)
                 journal.keep(slot, one)
             rounds.append(one)
-            names = setting.problem.source.names
-            setting.echo(report.round_line(one.record, num_rounds(setting, arm), names))
+            setting.observer.finished(slot, one.record, restored=is_restored)
         yield arm, rounds

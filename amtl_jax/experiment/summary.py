@@ -48,6 +48,7 @@ def summarise(config: Config, problem: Problem, ends: Mapping[str, list[Checkpoi
         "target": problem.target_name,
         "num_sources": len(problem.source.names),
         "seeds": list(config.seeds),
+        "evidence": {"test_rows": len(problem.test.x), "level": config.level},
         "chosen_arm": _chosen(strategies),
         "strategies": strategies,
         "versions": {

@@ -88,7 +88,6 @@ def _value_problems(config: Config) -> list[str]:
     expect(config.num_resamples >= 1, "num_resamples", "at least 1")
     expect(config.block_rows is None or config.block_rows >= 1, "block_rows", "at least 1 or None")
     expect(0 < config.level < 1, "level", "between 0 and 1")
-    expect(fit.num_features >= 1, "fit.num_features", "at least 1")
     expect(fit.num_steps >= 1, "fit.num_steps", "at least 1")
     expect(fit.tolerance >= 0, "fit.tolerance", "at least 0")
     expect(fit.learning_rate > 0, "fit.learning_rate", "positive")
@@ -96,9 +95,33 @@ def _value_problems(config: Config) -> list[str]:
     falling = list(fit.penalties) == sorted(fit.penalties, reverse=True)
     positive = len(fit.penalties) > 0 and min(fit.penalties) > 0
     expect(positive and falling, "fit.penalties", "positive, strongest first")
+    expect(fit.batch_rows is None or fit.batch_rows >= 1, "fit.batch_rows", "at least 1 or None")
+    expect(0 <= fit.stop_share <= 0.5, "fit.stop_share", "between 0 and 0.5")
+    expect(fit.patience >= 1, "fit.patience", "at least 1")
+    problems += _encoder_problems(config)
     if isinstance(data, DigitsConfig):
         expect(is_seed(data.pool_seed), "data.pool_seed", f"between 0 and {_LARGEST}")
     else:
         expect(is_seed(data.truth_seed), "data.truth_seed", f"between 0 and {_LARGEST}")
         expect(data.num_test >= 2, "data.num_test", "at least 2")
+    return problems
+
+
+def _encoder_problems(config: Config) -> list[str]:
+    """What does not go together in the encoder and its fit; nothing set may be without effect."""
+    encoder, fit, problems = config.encoder, config.fit, []
+    kind = encoder.kind
+    if encoder.num_features is not None and encoder.num_features < 1:
+        problems.append(f"encoder.num_features must be at least 1, got {encoder.num_features}")
+    if encoder.widths is not None and (not encoder.widths or min(encoder.widths) < 1):
+        problems.append(f"encoder.widths must be positive, one a layer, got {encoder.widths}")
+    if encoder.widths is not None and kind not in ("mlp", "conv"):
+        problems.append(f"encoder.widths is for the kinds mlp and conv, got kind {kind!r}")
+    if encoder.pool_each and kind != "conv":
+        problems.append(f"encoder.pool_each is for the kind conv, got kind {kind!r}")
+    if fit.method == "lbfgs" and kind != "linear":
+        problems.append(
+            f"fit.method lbfgs is for the linear encoder, got encoder.kind {kind!r}: set "
+            "fit.method variable_projection"
+        )
     return problems

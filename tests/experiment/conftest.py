@@ -7,6 +7,7 @@ import pytest
 from tiny_runs import learner_key, tiny
 
 from amtl_jax.experiment import build
+from amtl_jax.experiment.progress import Printer
 from amtl_jax.experiment.run import run
 
 
@@ -40,7 +41,7 @@ def traces():
 def whole(tmp_path_factory):
     """A run that was never stopped: workdir, summary, lines."""
     workdir, lines = tmp_path_factory.mktemp("whole") / "run", []
-    summary = run(tiny(), workdir, echo=lines.append)
+    summary = run(tiny(), workdir, observer=Printer(lines.append))
     return workdir, summary, lines
 
 

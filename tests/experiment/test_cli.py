@@ -164,7 +164,7 @@ def test_workdir_that_cannot_be_written(capsys, tmp_path, workdir):
 
 def test_default_workdir(capsys, replaced_run):
     seen = []
-    replaced_run(lambda config, workdir, *, echo: seen.append((config.name, workdir)))
+    replaced_run(lambda config, workdir, *, observer: seen.append((config.name, workdir)))
     assert amtl(capsys, "run", "synthetic") == (0, "", "")
     assert amtl(capsys, "run", "synthetic", "--name", "mine")[0] == 0
     assert amtl(capsys, "run", "synthetic", "--workdir", "there")[0] == 0
@@ -181,7 +181,7 @@ def test_default_workdir(capsys, replaced_run):
     ],
 )
 def test_exit_codes(capsys, replaced_run, error, code, text):
-    def fail(config, workdir, *, echo):
+    def fail(config, workdir, *, observer):
         raise error
 
     replaced_run(fail)
@@ -191,7 +191,7 @@ def test_exit_codes(capsys, replaced_run, error, code, text):
 
 
 def test_a_bug_keeps_its_traceback(replaced_run):
-    def fail(config, workdir, *, echo):
+    def fail(config, workdir, *, observer):
         raise ZeroDivisionError
 
     replaced_run(fail)

@@ -12,6 +12,7 @@ from amtl_jax.experiment.config import (
     Config,
     ConfigError,
     DigitsConfig,
+    EncoderConfig,
     FitConfig,
     FloorConfig,
     SyntheticConfig,
@@ -47,7 +48,7 @@ def test_shipped_config_loads_and_checks(name):
 def test_the_default_job_is_the_documented_one():
     config = load_config("digits_c")
     assert config.data == DigitsConfig(target="fog_3")
-    assert (config.budget, config.fit.num_features) == (15_000, 50)
+    assert (config.budget, config.encoder.num_features) == (15_000, None)
     assert config.schedule == (0.300, 0.147, 0.221, 0.332)
     assert config.arms == ("target_only", "uniform", "a_mtrl", "l1_a_mtrl")
 
@@ -172,7 +173,7 @@ BAD = [
     ({"data": SyntheticConfig(truth_seed=-1)}, "data.truth_seed must be between"),
     ({"data": SyntheticConfig(num_test=1)}, "data.num_test"),
     ({"data": DigitsConfig(pool_seed=-1)}, "data.pool_seed must be between"),
-    ({"fit": FitConfig(num_features=0)}, "fit.num_features must be at least 1"),
+    ({"encoder": EncoderConfig(num_features=0)}, "encoder.num_features must be at least 1"),
     ({"fit": FitConfig(num_steps=0)}, "fit.num_steps"),
     ({"fit": FitConfig(tolerance=-1.0)}, "fit.tolerance"),
     ({"fit": FitConfig(learning_rate=0.0)}, "fit.learning_rate"),

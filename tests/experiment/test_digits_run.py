@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from amtl_jax.experiment.config import FitConfig, load_config
+from amtl_jax.experiment.config import EncoderConfig, FitConfig, load_config
+from amtl_jax.experiment.observer import Observer
+from amtl_jax.experiment.progress import Printer
 from amtl_jax.experiment.run import run
 
 
@@ -18,11 +20,12 @@ def test_digits_c_shrunk_and_resumed(tmp_path):
         seeds=(0,),
         arms=("target_only", "uniform", "a_mtrl"),
         num_resamples=50,
-        fit=FitConfig(num_features=8, num_steps=8),
+        encoder=EncoderConfig(num_features=8),
+        fit=FitConfig(num_steps=8),
     )
     lines = []
-    first = run(config, tmp_path, echo=lines.append)
-    again = run(config, tmp_path, echo=lambda line: None)
+    first = run(config, tmp_path, observer=Printer(lines.append))
+    again = run(config, tmp_path, observer=Observer())
     assert {**first, "seconds": 0} == {**again, "seconds": 0}
     assert first["num_sources"] == 150
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

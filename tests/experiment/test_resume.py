@@ -13,14 +13,15 @@ from tiny_runs import (
     files_of,
     learner_key,
     metrics_of,
-    silent,
     tiny,
     without_seconds,
 )
 
 from amtl_jax.experiment import rounds
-from amtl_jax.experiment.config import Config, ConfigError, FitConfig, load_config
+from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig, load_config
 from amtl_jax.experiment.journal import Journal, Slot
+from amtl_jax.experiment.observer import Observer
+from amtl_jax.experiment.progress import Printer
 from amtl_jax.experiment.run import run
 
 
@@ -30,7 +31,7 @@ def test_running_again_computes_nothing(whole, copied, monkeypatch):
     monkeypatch.setattr("amtl_jax.experiment.run.bought_round", pytest.fail)
     monkeypatch.setattr("amtl_jax.experiment.run.target_only_round", pytest.fail)
     lines = []
-    run(tiny(), copied, echo=lines.append)
+    run(tiny(), copied, observer=Printer(lines.append))
     assert lines == whole[2]
     assert_same_results(copied, whole[0])
     after = files_of(copied)
@@ -50,12 +51,12 @@ def test_interrupted_and_resumed(whole, tmp_path, stop):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tiny(), tmp_path, echo=echo)
+        run(tiny(), tmp_path, observer=Printer(echo))
     known = metrics_of(tmp_path)
     assert known == metrics_of(whole[0])[: len(known)]
     assert len(known) == min(stop - 1, 20)
     again = []
-    run(tiny(), tmp_path, echo=again.append)
+    run(tiny(), tmp_path, observer=Printer(again.append))
     assert again == whole[2]
     assert_same_results(tmp_path, whole[0])
 
@@ -68,9 +69,11 @@ def test_interrupted_twice(whole, copied):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tiny(), copied, echo=lambda line: echo(line) if "round 1" in line else None)
+        run(
+            tiny(), copied, observer=Printer(lambda line: echo(line) if "round 1" in line else None)
+        )
     assert metrics_of(copied) == metrics_of(whole[0])
-    run(tiny(), copied, echo=silent)
+    run(tiny(), copied, observer=Observer())
     assert_same_results(copied, whole[0])
 
 
@@ -87,8 +90,8 @@ def test_killed_between_checkpoint_and_line(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Journal, "keep", keep_without_line)
     with pytest.raises(KeyboardInterrupt):
-        run(tiny(), tmp_path, echo=silent)
-    run(tiny(), tmp_path, echo=silent)
+        run(tiny(), tmp_path, observer=Observer())
+    run(tiny(), tmp_path, observer=Observer())
     assert kept.count(Slot(0, "a_mtrl", 1)) == 1
     assert_same_results(tmp_path, whole[0])
 
@@ -112,7 +115,7 @@ def test_damaged_checkpoint_is_computed_again(whole, copied, name, kind):
         data = (copied / f"checkpoints/seed_1/{name}.ckpt").read_bytes()
     path.write_bytes(data)
     with pytest.warns(UserWarning, match="computed again") as caught:
-        run(tiny(), copied, echo=silent)
+        run(tiny(), copied, observer=Observer())
     assert len(caught) == 1
     assert str(path) in str(caught[0].message)
     assert_same_results(copied, whole[0])
@@ -121,17 +124,17 @@ def test_damaged_checkpoint_is_computed_again(whole, copied, name, kind):
 def test_lost_checkpoints_are_computed_again(whole, copied):
     for name in ("uniform/round_0", "a_mtrl/round_0", "a_mtrl/round_1", "l1_a_mtrl/round_2"):
         (copied / f"checkpoints/seed_1/{name}.ckpt").unlink()
-    run(tiny(), copied, echo=silent)
+    run(tiny(), copied, observer=Observer())
     assert_same_results(copied, whole[0])
 
 
 def test_another_config_is_refused_and_changes_nothing(copied):
     before = files_of(copied)
-    other = tiny(budget=300, fit=FitConfig(num_features=2))
+    other = tiny(budget=300, encoder=EncoderConfig(num_features=2))
     with pytest.raises(
-        ConfigError, match=r"budget: there 200, here 300.*fit.num_features: there 3"
+        ConfigError, match=r"budget: there 200, here 300.*encoder.num_features: there 3"
     ):
-        run(other, copied, echo=silent)
+        run(other, copied, observer=Observer())
     assert files_of(copied) == before
 
 
@@ -139,14 +142,14 @@ def test_checkpoints_of_another_config_are_not_believed(copied):
     """Where config.json was lost, a checkpoint still knows whose it is."""
     (copied / "config.json").unlink()
     with pytest.warns(UserWarning, match="belongs to"):
-        summary = run(tiny(arms=("target_only",), num_resamples=7), copied, echo=silent)
+        summary = run(tiny(arms=("target_only",), num_resamples=7), copied, observer=Observer())
     assert list(summary["strategies"]) == ["target_only"]
 
 
 def test_tell_is_compiled_once(whole, copied, traces):
     """Not again for another round, arm or seed, nor on a resumed run."""
     (copied / "checkpoints/seed_1/a_mtrl/round_1.ckpt").unlink()
-    run(tiny(), copied, echo=silent)
+    run(tiny(), copied, observer=Observer())
     assert traces[learner_key(tiny())] == 1
 
 
@@ -159,9 +162,9 @@ def shrunk(name: str) -> Config:
 
 def test_shipped_synthetic_shrunk_and_resumed(tmp_path):
     config = shrunk("synthetic")
-    first = run(config, tmp_path, echo=silent)
+    first = run(config, tmp_path, observer=Observer())
     (tmp_path / "checkpoints/seed_0/l1_a_mtrl/round_3.ckpt").unlink()
-    assert without_seconds(run(config, tmp_path, echo=silent)) == without_seconds(first)
+    assert without_seconds(run(config, tmp_path, observer=Observer())) == without_seconds(first)
     assert len(metrics_of(tmp_path)) == 1 + 3 * 4
 
 
@@ -183,5 +186,5 @@ def test_ctrl_c_in_a_process_of_its_own(whole, tmp_path):
     assert f"The same command resumes from {workdir}.".encode() in err
     assert b"paid" not in out
     assert 3 <= len(metrics_of(workdir)) < 20
-    run(tiny(), workdir, echo=silent)
+    run(tiny(), workdir, observer=Observer())
     assert_same_results(workdir, whole[0])

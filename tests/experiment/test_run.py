@@ -12,7 +12,6 @@ from tiny_runs import (
     NUM_ROUNDS,
     files_of,
     metrics_of,
-    silent,
     tiny,
     without_seconds,
 )
@@ -20,6 +19,8 @@ from tiny_runs import (
 from amtl_jax.experiment import build, rounds
 from amtl_jax.experiment.config import ConfigError
 from amtl_jax.experiment.journal import Slot
+from amtl_jax.experiment.observer import Observer
+from amtl_jax.experiment.progress import Printer
 from amtl_jax.experiment.rounds import RunError
 from amtl_jax.experiment.run import run
 
@@ -81,7 +82,7 @@ def test_arms_see_the_same_target_rows(monkeypatch, tmp_path):
         return original(config, rows, target, num_sources)
 
     monkeypatch.setattr(build, "pack_campaign", spy)
-    run(tiny(seeds=(0,)), tmp_path, echo=silent)
+    run(tiny(seeds=(0,)), tmp_path, observer=Observer())
     targets = [target for number, target in seen if number]
     assert len(targets) == 1 + 2 + 2 + 2
     for target in targets:
@@ -118,7 +119,7 @@ def test_summary(whole):
 def test_lines_of_progress(whole):
     _, _, lines = whole
     assert "5 sources" in lines[0]
-    assert len(lines) == 1 + 2 * 10 + 3
+    assert len(lines) == 1 + 2 * 10 + 1
     assert all("top: source_" in line for line in lines[2:5])
     assert "vs uniform" in lines[-3]
     assert "target_only" in lines[-1]
@@ -143,7 +144,7 @@ def test_round_that_is_not_finite(whole, tmp_path, monkeypatch, bad):
 
     monkeypatch.setattr("amtl_jax.experiment.run.teller", teller)
     with pytest.raises(RunError) as error:
-        run(tiny(), tmp_path, echo=silent)
+        run(tiny(), tmp_path, observer=Observer())
     message = str(error.value)
     assert f"Round {bad.index + 1} of {bad.arm}, seed {bad.seed}" in message
     assert "fit.penalty" in message
@@ -168,12 +169,14 @@ def test_round_that_is_not_finite(whole, tmp_path, monkeypatch, bad):
 def test_labels_beyond_float32_stop_the_run(tmp_path):
     config = tiny(data=dataclasses.replace(tiny().data, noise=1e30))
     with pytest.raises(RunError, match=r"Round 1 of .*not finite"):
-        run(config, tmp_path, echo=silent)
+        run(config, tmp_path, observer=Observer())
 
 
 def test_only_target_only(tmp_path, whole):
     lines = []
-    summary = run(tiny(arms=("target_only",), num_resamples=7), tmp_path, echo=lines.append)
+    summary = run(
+        tiny(arms=("target_only",), num_resamples=7), tmp_path, observer=Printer(lines.append)
+    )
     assert summary["chosen_arm"] is None
     assert summary["strategies"]["target_only"]["difference"] == {}
     assert lines[-1].startswith("Run the arms target_only and one that buys")
@@ -182,7 +185,7 @@ def test_only_target_only(tmp_path, whole):
 
 def test_seeds_can_be_run_apart(whole, tmp_path):
     """A seed's numbers do not depend on which seeds run beside it."""
-    run(tiny(seeds=(1,)), tmp_path, echo=silent)
+    run(tiny(seeds=(1,)), tmp_path, observer=Observer())
     assert metrics_of(tmp_path) == [line for line in metrics_of(whole[0]) if line["seed"] == 1]
 
 
@@ -196,13 +199,13 @@ def test_one_arm_alone_by_variable_projection(tmp_path):
     fit = dataclasses.replace(tiny().fit, method="variable_projection")
     config = tiny(fit=fit, arms=("uniform",), seeds=(5,))
     lines = []
-    first = run(config, tmp_path, echo=lines.append)
+    first = run(config, tmp_path, observer=Printer(lines.append))
     assert np.isfinite(first["strategies"]["uniform"]["target"]["mse"])
     assert first["strategies"]["uniform"]["difference"] == {}
     assert first["chosen_arm"] == "uniform"
     assert lines[-1].startswith("Run the arms target_only and one that buys")
     (tmp_path / "checkpoints/seed_5/uniform/round_1.ckpt").unlink()
-    assert without_seconds(run(config, tmp_path, echo=silent)) == without_seconds(first)
+    assert without_seconds(run(config, tmp_path, observer=Observer())) == without_seconds(first)
 
 
 def test_budget_that_goes_beyond_the_capacity(monkeypatch, tmp_path):
@@ -212,5 +215,5 @@ def test_budget_that_goes_beyond_the_capacity(monkeypatch, tmp_path):
 
     monkeypatch.setattr(build, "SyntheticSource", Small)
     with pytest.raises(ConfigError, match="beyond the sources' capacity of 150"):
-        run(tiny(budget=160), tmp_path / "new", echo=silent)
+        run(tiny(budget=160), tmp_path / "new", observer=Observer())
     assert not (tmp_path / "new").exists()

@@ -12,7 +12,7 @@ BUDGETS = (100, 50, 50)
 ARMS = ("target_only", "uniform", "a_mtrl", "l1_a_mtrl")
 NUM_ROUNDS = {"target_only": 1} | dict.fromkeys(ARMS[1:], 3)
 TINY = """
-from amtl_jax.experiment.config import Config, FitConfig, SyntheticConfig
+from amtl_jax.experiment.config import Config, EncoderConfig, FitConfig, SyntheticConfig
 
 
 def get_config():
@@ -25,7 +25,8 @@ def get_config():
         budget=200,
         schedule=(0.5, 0.25, 0.25),
         seeds=(0, 1),
-        fit=FitConfig(num_features=3, num_steps=20, penalties=(1e-2, 1e-3)),
+        encoder=EncoderConfig(num_features=3),
+        fit=FitConfig(num_steps=20, penalties=(1e-2, 1e-3)),
         num_resamples=50,
     )
 """
@@ -44,10 +45,6 @@ def learner_key(config):
         data = dataclasses.replace(data, noise=1.0)
     arms = tuple(arm for arm in config.arms if arm in build.RULES)
     return dataclasses.replace(config, data=data, arms=arms, seeds=(0,), num_resamples=1)
-
-
-def silent(line):
-    pass
 
 
 def metrics_of(workdir):
