@@ -23,10 +23,21 @@ _EXPORTS = {
         "accuracy balanced_accuracy excess_risk mean_squared_error representation_risk roc_auc "
         "subspace_distance"
     ),
-    "bootstrap": "Interval paired_bootstrap",
-    "encoders.linear": "LinearEncoder linear_encoder module_encoder",
+    "bootstrap": "Estimate Interval paired_bootstrap unpaired_bootstrap",
+    "posterior": (
+        "HeadPosterior RelevanceInterval draw_heads head_posterior noise_variance relevance_draws "
+        "relevance_interval"
+    ),
+    "encoders.modules": "module_encoder",
+    "encoders.linear": "LinearEncoder linear_encoder",
+    "encoders.mlp": "MLPEncoder mlp_encoder",
+    "encoders.conv": "ConvEncoder Convolution conv_encoder convolve max_pool",
+    "encoders.identity": "IdentityEncoder identity_encoder",
+    "encoding": "encode encode_live encode_rows",
     "fitting.lbfgs": "lbfgs_fitter",
     "fitting.variable_projection": "variable_projection_fitter",
+    "fitting.minibatch": "minibatch_fitter",
+    "fitting.frozen": "frozen_fitter",
     "fitting.penalty": "fit_with_penalty",
     "strategies.uniform": "uniform",
     "strategies.a_mtrl": "a_mtrl",
@@ -39,13 +50,15 @@ _EXPORTS = {
     "data.sources": "ArraySource Rows TaskSource",
     "data.scenarios": "SCENARIOS SyntheticTruth synthetic_truth",
     "data.synthetic": "SyntheticSource",
+    "experiment.run": "run",
+    "experiment.result": "RunResult read_result",
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
-__all__ = ["__version__", *sorted(_MODULE_OF)]
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Imports the module that defines a public name when the name is first asked for."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.encoding import encode_live
 from amtl_jax.heads import head_stats
 from amtl_jax.types import Array, Encoder, Heads, HeadStats, Params, TaskBatch
 
@@ -136,7 +137,7 @@ def fit_target(
     own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, num_blocks), batch)
     # Where the target's blocks end the batch, the slice may start before them.
     own = own._replace(weight=jnp.where((own.task == num_sources)[:, None], own.weight, 0))
-    features = encoder.apply(params, own.x)
+    features = encode_live(encoder, params, own.x, own.weight)
     stats = head_stats(features, own, num_tasks=num_sources + 1)
     num_rows = num_blocks * block_rows
     ridge = loo_ridge(

@@ -10,12 +10,14 @@ The learner carries the target as one more task behind the sources: wherever it 
 `TaskBatch`, tasks `0 … M-1` are the sources and task `M` is the target.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.typing import ArrayLike
 
 Array = jax.Array
+Numbers = ArrayLike | Sequence[float]  # as people give them: a number, an array or a list
 Params = Any  # a tree of arrays: what an encoder or a strategy keeps
 
 
@@ -168,14 +170,16 @@ class Encoder(NamedTuple):
     """A representation `phi: x -> R^K` as two pure functions.
 
     Attributes:
-      init: `(key, x [n, ...]) -> params`.
-      apply: `(params, x [..., *input_shape]) -> features [..., K]`.
+      init: `(key, x [n, *input_shape]) -> params`.
+      apply: `(params, x [n, *input_shape]) -> features [n, K]`; rows do not meet each other.
       num_features: K.
+      chunk_rows: rows that are encoded at a time where no gradient is wanted; None: all.
     """
 
     init: Callable[[Array, Array], Params]
     apply: Callable[[Params, Array], Array]
     num_features: int
+    chunk_rows: int | None = None
 
 
 class FitResult(NamedTuple):
@@ -189,7 +193,7 @@ class FitResult(NamedTuple):
       loss: `[]` its first term, the weighted mean squared error.
       gradient_norm: `[]` norm of the objective's gradient where the fit stopped, relative to
         the norm where it started.
-      steps: `[]` int32 gradient passes over the data.
+      steps: `[]` int32 gradient passes over the data; a pass of minibatches counts as one.
       ok: `[]` bool, all of it finite.
     """
 
@@ -212,6 +216,8 @@ class Fitter(NamedTuple):
       encoder: the encoder whose parameters are fitted.
       num_tasks: tasks of the batches it fits; a learner's are M + 1.
       intercept: whether heads have an unpenalised intercept.
+      warm_path: whether the fits along a path of λ start from each other. A network that a
+        strong λ has switched off has hardly a gradient that would switch it on again.
     """
 
     init: Callable[[Array, TaskBatch, Array], Params]
@@ -219,6 +225,7 @@ class Fitter(NamedTuple):
     encoder: Encoder
     num_tasks: int
     intercept: bool
+    warm_path: bool = True
 
 
 class LearnerState(NamedTuple):

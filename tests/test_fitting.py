@@ -183,5 +183,3 @@ def test_errors():
         amtl.variable_projection_fitter(
             amtl.linear_encoder(2), optax.sgd(0.1), num_tasks=2, num_steps=0
         )
-    with pytest.raises(TypeError, match="integer attribute num_features"):
-        amtl.module_encoder(object())

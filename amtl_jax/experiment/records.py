@@ -58,11 +58,7 @@ def round_record(
     """The record of a round of an arm that buys samples."""
     target = evaluate(predictions, problem.test.y, is_classification=problem.is_classification)
     if problem.truth is not None:
-        kernel = np.asarray(state.params["params"]["kernel"])
-        head = state.target_head
-        target |= risks(
-            problem.truth, kernel, np.asarray(head.weight)[:, 0], float(np.asarray(head.bias)[0])
-        )
+        target |= _risks(problem, state, predictions)
     relevance = state.proposal.relevance
     return {
         "seed": seed,
@@ -87,6 +83,22 @@ def round_record(
         "device": jax.devices()[0].device_kind,
         "seconds": round(seconds, 3),
     }
+
+
+def _risks(problem: Problem, state: LearnerState, predictions: np.ndarray) -> dict[str, float]:
+    """Risks against the known truth: exact for linear features, on the test rows for others."""
+    inputs = problem.test.x
+    match jax.tree.leaves(state.params):
+        case []:  # the inputs are the features
+            kernel = np.eye(inputs.shape[1], dtype=np.float32)
+        case [kernel] if kernel.ndim == 2 and len(kernel) == inputs.shape[1]:
+            kernel = np.asarray(kernel)
+        case _:
+            truth = inputs @ problem.truth.target_theta()
+            excess = float(np.mean((predictions - truth) ** 2))
+            return {"excess_risk": excess, "representation_risk": np.nan}
+    weight, bias = (np.asarray(leaf) for leaf in state.target_head[:2])
+    return risks(problem.truth, kernel, weight[:, 0], float(bias[0]))
 
 
 def _numbers(values: dict[str, float]) -> dict[str, float | None]:

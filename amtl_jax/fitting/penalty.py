@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.encoding import encode_live
 from amtl_jax.fitting.objective import mean_squared_error
 from amtl_jax.types import Array, FitResult, Fitter, Params, TaskBatch
 
@@ -50,10 +51,10 @@ def fit_with_penalty(
 ) -> PenaltyFit:
     """Fits on all rows at a given λ, or first chooses λ where `penalty` is NaN.
 
-    The path goes from the strongest λ down, each fit warm-started at the one before, with a
-    tenth of the rows held out; it stops when the held-out error has not improved twice in a
-    row. The fit on all rows then starts from the chosen one. All fits are one loop around one
-    compiled body.
+    The path goes from the strongest λ down, each fit warm-started at the one before (unless the
+    fitter's `warm_path` is False: then all start at `params`), with a tenth of the rows held out;
+    it stops when the held-out error has not improved twice in a row. The fit on all rows then
+    starts from the chosen one. All fits are one loop around one compiled body.
 
     Args:
       fitter: how to fit.
@@ -82,13 +83,14 @@ def fit_with_penalty(
         return fitter.fit(params, train, chosen)
 
     def held_out_loss_of(result):
-        return mean_squared_error(result.heads, fitter.encoder.apply(result.params, test.x), test)
+        features = encode_live(fitter.encoder, result.params, test.x, test.weight)
+        return mean_squared_error(result.heads, features, test)
 
     def body(carry):
-        index, params, best_params, best, best_loss, losses, misses, _ = carry
+        index, following, best_params, best, best_loss, losses, misses, _ = carry
         is_final = index == final
         start = jax.tree.map(
-            lambda tuned, path: jnp.where(is_final, tuned, path), best_params, params
+            lambda tuned, path: jnp.where(is_final, tuned, path), best_params, following
         )
         result = fit_at(start, index, best)
         # The last fit has seen all rows: nothing is held out of it.
@@ -99,10 +101,10 @@ def fit_with_penalty(
         )
         losses = losses.at[index].set(loss, mode="drop")
         misses = jnp.where(better, 0, misses + 1)
-        following = jnp.where(misses >= _PATIENCE, final, index + 1)
+        next_index = jnp.where(misses >= _PATIENCE, final, index + 1)
         return (
-            jnp.where(is_final, final + 1, following),
-            result.params,
+            jnp.where(is_final, final + 1, next_index),
+            result.params if fitter.warm_path else params,
             best_params,
             jnp.where(better, grid[jnp.minimum(index, final - 1)], best),
             jnp.where(better, loss, best_loss),

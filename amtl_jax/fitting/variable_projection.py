@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from amtl_jax.fitting.objective import finish, penalised_loss, total_weight
-from amtl_jax.heads import head_stats, solve_heads
+from amtl_jax.fitting.objective import finish, projected_objective
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
 
@@ -19,9 +18,7 @@ def variable_projection_fitter(
 ) -> Fitter:
     """Returns a full-batch fit of an encoder whose heads are solved in closed form at each step.
 
-    The objective is a function of the encoder alone. At the solved heads its derivative by the
-    heads vanishes, so they are held constant and the loss is differentiated through the features
-    only (envelope theorem): no gradient goes through the solver.
+    What is minimised is a function of the encoder alone, see `projected_objective`.
 
     Args:
       encoder: any encoder.
@@ -47,10 +44,9 @@ def variable_projection_fitter(
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         def objective(params):
-            features = encoder.apply(params, batch.x)
-            stats = head_stats(jax.lax.stop_gradient(features), batch, num_tasks=num_tasks)
-            heads = solve_heads(stats, ridge=penalty * total_weight(batch), intercept=intercept)
-            return penalised_loss(heads, params, features, batch, penalty)[0]
+            return projected_objective(
+                encoder, params, batch, penalty, num_tasks=num_tasks, intercept=intercept
+            )
 
         def step(carry, _):
             params, state, best_params, best_value = carry

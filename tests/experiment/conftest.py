@@ -20,10 +20,10 @@ def traces():
     """
     kept, counts, original = {}, collections.Counter(), build.build_learner
 
-    def build_learner(config, problem):
+    def build_learner(config, problem, encoder):
         key = learner_key(config)
         if key not in kept:
-            learner, rules = original(config, problem)
+            learner, rules = original(config, problem, encoder)
 
             def tell(*arguments):
                 counts[key] += 1
@@ -34,6 +34,8 @@ def traces():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "build_learner", build_learner)
+        # Seconds a run that no test looks at; test_figures draws.
+        patch.setattr("amtl_jax.experiment.run._write_figures", lambda result, observer: None)
         yield counts
 
 
@@ -41,7 +43,7 @@ def traces():
 def whole(tmp_path_factory):
     """A run that was never stopped: workdir, summary, lines."""
     workdir, lines = tmp_path_factory.mktemp("whole") / "run", []
-    summary = run(tiny(), workdir, observer=Printer(lines.append))
+    summary = run(tiny(), workdir, observer=Printer(lines.append)).summary
     return workdir, summary, lines
 
 

@@ -1,0 +1,35 @@
+"""No representation to learn: inputs that are features already."""
+
+import flax.linen as nn
+
+from amtl_jax.encoders.modules import module_encoder
+from amtl_jax.types import Array, Encoder
+
+
+class IdentityEncoder(nn.Module):
+    """phi(x) = x, for frozen embeddings: only heads are fitted, and nothing is trained.
+
+    Attributes:
+      num_features: K, the length of the embeddings.
+    """
+
+    num_features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps `[n, K]` to itself.
+
+        Raises:
+          ValueError: if the inputs are not vectors of length K.
+        """
+        if x.shape[1:] != (self.num_features,):
+            raise ValueError(
+                f"IdentityEncoder expects vectors of num_features = {self.num_features}, got "
+                f"inputs of shape {tuple(x.shape[1:])}."
+            )
+        return x
+
+
+def identity_encoder(num_features: int) -> Encoder:
+    """Returns `IdentityEncoder` as a pair of pure functions; fit it with `frozen_fitter`."""
+    return module_encoder(IdentityEncoder(num_features), chunk_rows=None)
