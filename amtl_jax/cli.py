@@ -1,13 +1,19 @@
 """The command `amtl`: parse, hand over, and turn expected errors into one line."""
 
 import argparse
+import contextlib
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn
 
 import amtl_jax
-from amtl_jax.experiment.config import Config, ConfigError, load_config, shipped_configs
+from amtl_jax.experiment.config import Config, ConfigError
+from amtl_jax.experiment.loading import Loaded, first_line, load, make_encoder, shipped_configs
+from amtl_jax.experiment.overrides import explain, override
 from amtl_jax.experiment.validation import check
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # 130: what a shell gives a command that Ctrl-C ended
@@ -17,14 +23,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     # Many small LAPACK calls gain nothing from BLAS threads, and lose much to their waiting.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a λ must not end a run on an ASCII terminal
+            stream.reconfigure(errors="replace")
     workdir = None
     try:
-        arguments, overrides = _parser().parse_known_args(argv)
-        config = _override(load_config(arguments.config), arguments, overrides)
-        check(config)
-        workdir = arguments.workdir or f"runs/{config.name}"
-        return _run(config, workdir)
-    except SystemExit as end:  # the parsers said what there is to say
+        command, arguments, rest = _parse(argv)
+        if command == "configs":
+            return _list_configs(rest)
+        if arguments.help:
+            return _help_of_run(rest)
+        if arguments.workdir == "":
+            raise ConfigError("--workdir expects a folder, got ''.")
+        loaded = _load(rest)
+        if arguments.dry_run:
+            return _preview(loaded)
+        workdir = arguments.workdir or f"runs/{loaded.config.name}"
+        return _run(loaded, workdir)
+    except SystemExit as end:  # the parser said what there is to say
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         resume = f" The same command resumes from {workdir}." if workdir else ""
@@ -41,79 +57,180 @@ def _fail(error: Exception, code: int) -> int:
     if isinstance(error, BrokenPipeError):  # `amtl … | head`: nobody listens any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
-    print(f"amtl: {' '.join(str(error).split())}", file=sys.stderr)
+    _tell(str(error))
     return code
 
 
-class _Help(argparse.Action):
-    """`amtl run --help` explains the command, `amtl run CONFIG --help` the config's values."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if namespace.config is None:
-            parser.print_help()
-            parser.exit()
-        namespace.help = True
+def _tell(text: str) -> None:
+    """Tells one line on stderr."""
+    print(f"amtl: {' '.join(text.split())}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="amtl", description="Which source tasks help, and how many samples to draw from each."
-    )
-    parser.add_argument("--version", action="version", version=f"amtl_jax {amtl_jax.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser(
-        "run",
-        help="run an experiment, or resume it",
-        usage="amtl run CONFIG [--workdir DIR] [OVERRIDES]",
-        description=(
-            f"Shipped configs: {', '.join(shipped_configs())}. Every value of a config can be "
-            "overridden, for instance --fit.num-steps 200; amtl run CONFIG --help lists them."
-        ),
-        add_help=False,
+class _Parser(argparse.ArgumentParser):
+    """Raises its errors, so that they end in one line like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See {self.prog} --help.")
+
+
+_COMMANDS = {
+    "run": "run an experiment, or resume it",
+    "configs": "list the shipped configs",
+}
+_RUN_FLAGS = ("--workdir", "--dry-run", "--help")
+
+
+def _parse(argv: Sequence[str] | None):
+    """Returns the command, the options that are not of the config, and the other words."""
+    parser = _Parser(
+        prog="amtl",
+        description="Which source tasks help, and how many samples to draw from each.",
+        epilog="amtl run --help explains every option.",
         allow_abbrev=False,
     )
-    run.add_argument(
-        "config",
-        metavar="CONFIG",
-        help="name of a shipped config, or a Python file with get_config()",
+    parser.add_argument("--version", action="version", version=f"amtl_jax {amtl_jax.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in _COMMANDS.items():
+        _add_command(commands, name, text)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-") and words[0] not in _COMMANDS:
+        close = get_close_matches(words[0], _COMMANDS, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"Unknown command {words[0]!r}.{meant} Commands: {', '.join(_COMMANDS)}. "
+            "See amtl --help."
+        )
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.command is None:
+        unknown = f"Unknown option {rest[0]}. " if rest else ""
+        raise ConfigError(f"{unknown}Give a command: {', '.join(_COMMANDS)}. See amtl --help.")
+    return arguments.command, arguments, rest
+
+
+def _add_command(commands, name: str, text: str) -> None:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        allow_abbrev=False,
+        add_help=name != "run",
+        description=f"{text.capitalize()}.",
     )
-    run.add_argument("-h", "--help", action=_Help, nargs=0, default=False, help="show this")
-    run.add_argument(
-        "--workdir", metavar="DIR", help="folder of the run (default: runs/<config name>)"
+    if name == "run":
+        _add_run_options(parser)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "amtl run CONFIG [--workdir DIR] [--dry-run] [--VALUE ...]"
+    parser.add_argument("-h", "--help", action="store_true", help="show this and stop")
+    parser.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="folder of the run; a run in it is resumed [default: runs/<name of the config>]",
     )
-    return parser
-
-
-def _override(config: Config, arguments: argparse.Namespace, overrides: list[str]) -> Config:
-    """Applies command-line overrides such as `--fit.num-steps 200`, or lists them all."""
-    import tyro
-
-    return tyro.cli(
-        Config,
-        default=config,
-        args=["--help"] if arguments.help else overrides,
-        prog=f"amtl run {arguments.config} [--workdir DIR]",
-        description=f"Runs the experiment, or resumes it. Workdir: runs/{config.name} by default.",
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print counts, memory and time, and start nothing [default: off]",
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Runs an experiment, or resumes it.\n\n" + textwrap.fill(
+        f"CONFIG is the name of a shipped config: {', '.join(shipped_configs())} (amtl configs "
+        "describes them); a Python file with get_config(); or the config.json of a run. Every "
+        "value of a config can be overridden, for instance --fit.num-steps 200.",
+        width=79,
     )
 
 
-def _run(config: Config, workdir: str) -> int:
+def _split(words: list[str]) -> tuple[str | None, list[str]]:
+    """Returns CONFIG, or None, and the words behind it."""
+    if words and not words[0].startswith("-"):
+        return words[0], words[1:]
+    return None, words
+
+
+def _help_of_run(words: list[str]) -> int:
+    """Explains the command and all values, with the defaults of CONFIG where one is given."""
+    name, _ = _split(words)
+    parser = _Parser(prog="amtl run", add_help=False)
+    _add_run_options(parser)
+    if name is None:
+        parser.epilog = "Defaults below are general; amtl run CONFIG --help shows a config's own."
+    config = Config(name="<CONFIG>", data=None)
+    if name:
+        config = load(name).config
+        check(config)
+    print(parser.format_help() + explain(config))
+    return 0
+
+
+def _load(words: list[str]) -> Loaded:
+    """Loads CONFIG and applies the overrides behind it."""
+    name, overrides = _split(words)
+    if name is None:
+        raise ConfigError(
+            "CONFIG must come first: amtl run CONFIG [--VALUE ...]. Shipped: "
+            f"{', '.join(shipped_configs())}. See amtl run --help."
+        )
+    loaded = load(name)
+    check(loaded.config)
+    config = override(loaded.config, overrides, other_flags=_RUN_FLAGS)
+    check(config)
+    if loaded.note:
+        _tell(f"note: {loaded.note}")
+    return loaded._replace(config=config)
+
+
+def _list_configs(words: list[str]) -> int:
+    """Lists the shipped configs, a line each."""
+    if words:
+        raise ConfigError(f"amtl configs takes no {words[0]!r}. See amtl configs --help.")
+    rows = [
+        (name, f"amtl run {name}", first_line(path)) for name, path in shipped_configs().items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for name, command, text in rows:
+        print(f"{name:<{widths[0]}}  {command:<{widths[1]}}  {text}")
+    return 0
+
+
+def _preview(loaded: Loaded) -> int:
+    """Tells what a run would do."""
+    from amtl_jax.experiment.dry_run import describe
+    from amtl_jax.experiment.preview import preview
+
+    with _one_line_warnings():
+        print(describe(preview(loaded.config, encoder=make_encoder(loaded))))
+    return 0
+
+
+def _run(loaded: Loaded, workdir: str) -> int:
     """Imports the rest only now, so that help and errors in the arguments come at once."""
-    from amtl_jax.experiment.progress import Printer
+    from amtl_jax.experiment.progress import command_observer
     from amtl_jax.experiment.rounds import RunError
     from amtl_jax.experiment.run import run
 
-    def show_warning(message, category, filename, lineno, file=None, line=None):
-        print(f"amtl: warning: {message}", file=sys.stderr)
+    encoder = make_encoder(loaded)
+    own = {} if encoder is None else {"encoder": encoder}
+    with _one_line_warnings(), command_observer() as observer:
+        try:
+            run(loaded.config, workdir, observer=observer, **own)
+        except RunError as error:
+            failure = error
+        else:
+            return 0
+    return _fail(failure, FAILED)
+
+
+@contextlib.contextmanager
+def _one_line_warnings():
+    """Shows warnings like errors, in one line on stderr."""
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        _tell(f"warning: {message}")
 
     with warnings.catch_warnings():
-        warnings.showwarning = show_warning
-        try:
-            run(config, workdir, observer=Printer())
-        except RunError as error:
-            return _fail(error, FAILED)
-    return 0
+        warnings.showwarning = show
+        yield
 
 
 if __name__ == "__main__":

@@ -1,12 +1,9 @@
 """Experiment configs: nested frozen dataclasses. Imports no JAX, so the command line is quick."""
 
 import dataclasses
-import importlib.util
-import sys
-import types
+import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 ArmName = Literal["target_only", "uniform", "a_mtrl", "l1_a_mtrl"]
 
@@ -158,53 +155,57 @@ class Config:
     level: float = 0.95
 
 
-def to_plain(config: Config) -> dict:
+def to_plain(config: Config) -> dict[str, Any]:
     """Returns a config as plain data for JSON; the kind of data is kept by name."""
     plain = dataclasses.asdict(config)
     plain["data"]["kind"] = type(config.data).__name__
     return plain
 
 
-def shipped_configs() -> dict[str, Path]:
-    """Finds the shipped configs by name, in a wheel or beside the package in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "configs", package.parent / "configs"):
-        found = {path.stem: path for path in sorted(folder.glob("*.py"))}
-        if found:
-            return found
-    return {}
+def from_plain(plain: dict[str, Any]) -> Config:
+    """Builds the config that `to_plain` described; what it leaves out has its default.
 
-
-def load_config(name: str) -> Config:
-    """Loads a config: the name of a shipped one, or a Python file with `get_config()`.
+    Types are not checked here: `validation.check` does that for every config.
 
     Raises:
-      ConfigError: if there is no such config or file, it fails, or it has no `get_config()`.
-      ImportError: if it needs a package that is not installed.
+      ConfigError: names an unknown or missing field, or an unknown kind of data.
     """
-    shipped = shipped_configs()
-    path = shipped.get(name, Path(name))
-    if path.suffix != ".py" or not path.is_file():
+    plain = dict(plain)
+    if isinstance(plain.get("data"), dict):
+        kinds = {
+            kind.__name__: kind for kind in typing.get_args(typing.get_type_hints(Config)["data"])
+        }
+        data = dict(plain["data"])
+        kind = data.pop("kind", None)
+        if not isinstance(kind, str) or kind not in kinds:
+            raise ConfigError(f"data.kind must be one of {', '.join(kinds)}, got {kind!r:.80}.")
+        plain["data"] = _build(kinds[kind], data, "data.")
+    return _build(Config, plain)
+
+
+def _build(kind: type, plain: dict[str, Any], prefix: str = ""):
+    """Builds a dataclass from fields by name, and the dataclasses in it."""
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(plain.keys() - known)
+    if unknown:
         raise ConfigError(
-            f"No config {name!r}. Shipped: {', '.join(shipped) or 'none'}. Or give the path of a "
-            "Python file with get_config()."
+            f"Unknown field {prefix}{unknown[0]!s:.80}; known: {', '.join(map(str, known))}."
         )
-    spec = importlib.util.spec_from_file_location(f"amtl_config_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses that the file defines look their module up by name.
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-        return _config_of(module, path)
-    except (ConfigError, ImportError):
-        raise
-    except Exception as error:  # whatever a stranger's file may raise
-        raise ConfigError(f"{path} failed: {type(error).__name__}: {error}.") from error
+    needed = [name for name, field in known.items() if _is_required(field) and name not in plain]
+    if needed:
+        raise ConfigError(f"Field {prefix}{needed[0]} is missing.")
+    hints, values = typing.get_type_hints(kind), {}
+    for name, value in plain.items():
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
+            value = _build(hints[name], value, f"{prefix}{name}.")
+        values[name] = _with_tuples(value)
+    return kind(**values)
 
 
-def _config_of(module: types.ModuleType, path: Path) -> Config:
-    get_config = getattr(module, "get_config", None)
-    config = get_config() if callable(get_config) else None
-    if not isinstance(config, Config):
-        raise ConfigError(f"{path} must define get_config() that returns a Config.")
-    return config
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _with_tuples(value):
+    """JSON has lists where configs have tuples."""
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

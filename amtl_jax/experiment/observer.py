@@ -1,7 +1,7 @@
 """Who hears how a run goes: the log by default, the command's display where there is one."""
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amtl_jax.experiment import report
 from amtl_jax.experiment.journal import Slot
@@ -45,13 +45,13 @@ class Observer:
     def began(self, slot: Slot) -> None:
         """Hears that a round is being computed."""
 
-    def finished(self, slot: Slot, record: dict, *, restored: bool) -> None:
+    def finished(self, slot: Slot, record: dict[str, Any], *, restored: bool) -> None:
         """Hears a round's line of `metrics.jsonl`; `restored` from a checkpoint or computed."""
 
     def noted(self, text: str) -> None:
         """Hears what a person should know and nobody needs to act on."""
 
-    def ended(self, summary: dict) -> None:
+    def ended(self, summary: dict[str, Any]) -> None:
         """Hears the content of `summary.json`, after it was written."""
 
 
@@ -70,7 +70,7 @@ class LogObserver(Observer):
         self._plan = plan
         _LOG.info(report.plan_line(plan))
 
-    def finished(self, slot: Slot, record: dict, *, restored: bool) -> None:
+    def finished(self, slot: Slot, record: dict[str, Any], *, restored: bool) -> None:
         """Logs the round's line."""
         plan = self._plan
         _LOG.info(report.round_line(record, plan.num_rounds[slot.arm], plan.source_names))
@@ -79,6 +79,6 @@ class LogObserver(Observer):
         """Logs a warning."""
         _LOG.warning(text)
 
-    def ended(self, summary: dict) -> None:
+    def ended(self, summary: dict[str, Any]) -> None:
         """Logs the tables."""
         _LOG.info("%s", report.closing(summary))

@@ -1,14 +1,19 @@
 """The command line: exit codes, one-line errors, help."""
 
+import os
 import shlex
 import subprocess
 import sys
 
 import pytest
+from tiny_runs import assert_same_results
 
 import amtl_jax
 from amtl_jax import cli
 from amtl_jax.experiment import run as driver
+from amtl_jax.experiment.config import Config, DigitsConfig, SyntheticConfig
+from amtl_jax.experiment.loading import first_line, load_config, shipped_configs
+from amtl_jax.experiment.overrides import options_of
 from amtl_jax.experiment.rounds import RunError
 
 # No arm that buys: nothing to compile but a ridge on twenty rows.
@@ -48,65 +53,167 @@ def test_version(capsys):
 
 
 def test_help(capsys):
-    for argv in (("--help",), ("run", "--help"), ("run", "-h"), ("run", "--help", "synthetic")):
-        code, out, err = amtl(capsys, *argv)
-        assert (code, err) == (0, "")
-        assert "run" in out
-    assert "digits_c, synthetic" in out
-    assert "--workdir" in out
-
-
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_of_a_config_lists_every_value_with_its_default(capsys, flag):
-    code, out, err = amtl(capsys, "run", "synthetic", flag)
+    code, out, err = amtl(capsys, "--help")
     assert (code, err) == (0, "")
-    for part in (
-        "--workdir",
-        "--budget",
-        "8000",
-        "--fit.num-steps",
-        "--fit.penalty",
-        "--floor.count",
-        "--data.scenario",
-        "gauss,one,spread,dup,dup2",
-        "--seeds",
-        "--arms",
-    ):
+    for part in ("run", "configs", "--version"):
         assert part in out
-    code, out, _ = amtl(capsys, "run", "digits_c", flag)
-    assert "--data.target" in out
+    code, out, err = amtl(capsys, "configs", "--help")
+    assert (code, err) == (0, "")
+    assert "amtl configs" in out
 
 
-@pytest.mark.parametrize("argv", [(), ("walk",), ("run",), ("run", "--workdir")])
-def test_wrong_usage(capsys, argv):
-    code, out, err = amtl(capsys, *argv)
-    assert (code, out) == (2, "")
-    assert "usage: amtl" in err
+@pytest.mark.parametrize("argv", ["run --help", "run -h", "run --workdir x --help"])
+def test_help_of_run_explains_every_option_with_its_general_default(capsys, argv):
+    code, out, err = amtl(capsys, *argv.split())
+    assert (code, err) == (0, "")
+    flags = {"--workdir", "--dry-run", "--help"}
+    for data in (DigitsConfig(), SyntheticConfig()):
+        flags |= {option.flag for option in options_of(Config(name="a", data=data))}
+    missing = [flag for flag in flags if f"{flag} " not in out]
+    assert not missing
+    for part in (*shipped_configs(), "[default: 15000]", "[default: fog_3]", "[default: gauss]"):
+        assert part in out
+
+
+@pytest.mark.parametrize("argv", ["synthetic --help", "-h synthetic", "synthetic --budget 3 -h"])
+def test_help_of_a_config_lists_every_value_with_its_default(capsys, argv):
+    code, out, err = amtl(capsys, "run", *argv.split())
+    assert (code, err) == (0, "")
+    for option in options_of(load_config("synthetic")):
+        assert f"{option.flag} " in out
+    assert "[default: 8000]" in out
+    assert "{gauss, one, spread, dup, dup2, noise, mis}" in out
+    assert "--data.target" not in out
+    assert "--workdir" in out
+    assert "--data.target" in amtl(capsys, "run", "digits_c", "--help")[1]
+
+
+def test_help_of_a_wrong_config_is_one_line(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from amtl_jax.experiment.config import Config\n"
+        "def get_config():\n"
+        "    return Config(name='mine', data='digits')\n"
+    )
+    for argv in (("--help",), (), ("--budget", "3")):
+        code, out, err = amtl(capsys, "run", str(path), *argv)
+        assert (code, out) == (2, "")
+        assert_one_line(err, "data must be DigitsConfig or SyntheticConfig")
+
+
+def test_help_on_a_narrow_ascii_terminal():
+    environment = dict(os.environ, COLUMNS="40", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    command = [sys.executable, "-m", "amtl_jax.cli", "run", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"--fit.penalty" in done.stdout
+
+
+def test_configs_are_listed_a_line_each(capsys):
+    code, out, err = amtl(capsys, "configs")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == list(shipped_configs())
+    for name, line in zip(shipped_configs(), lines, strict=True):
+        assert f"amtl run {name}" in line
+        assert first_line(shipped_configs()[name]) in line
+
+
+IMPORTS = """
+import contextlib, io, sys
+before = set(sys.modules)
+from amtl_jax import cli
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    cli.main({argv!r}.split())
+loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(*sorted(loaded - sys.stdlib_module_names))
+"""
+
+
+@pytest.mark.parametrize("argv", ["--help", "--version", "configs", "run --help", "run none"])
+def test_what_is_told_at_once_imports_this_package_alone(argv):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS.format(argv=argv)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "amtl_jax\n"
+
+
+def test_a_config_and_a_wrong_value_import_no_array_library():
+    for argv in ("run digits_c --help", "run synthetic --fog 1", "run synthetic --budget x"):
+        command = [sys.executable, "-c", IMPORTS.format(argv=argv)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0
+        heavy = {"jax", "jaxlib", "numpy", "flax", "optax", "scipy", "rich"}
+        assert not heavy & set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("argv", "parts"),
     [
-        "--fit.num-stepz 3",
-        "--budget many",
-        "--arms best",
-        "stray",
-        "--data.target fog_1",
-        "--budget",
+        ("", ["run, configs", "--help"]),
+        ("walk", ["'walk'", "run, configs"]),
+        ("rum synthetic", ["Did you mean run?"]),
+        ("--verison", ["--verison", "run, configs"]),
+        ("configs x", ["'x'", "amtl configs --help"]),
+        ("configs --x", ["'--x'"]),
+        ("run", ["CONFIG", "digits_c", "synthetic"]),
+        ("run --budget 3 synthetic", ["CONFIG must come first"]),
+        ("run --workdir", ["--workdir", "amtl run --help"]),
+        ("run synthetic --workdir=", ["--workdir expects a folder"]),
+        ("run sinthetic", ["Did you mean synthetic?", "Shipped: digits_c,"]),
     ],
 )
-def test_wrong_override(capsys, tmp_path, overrides):
+def test_wrong_usage_is_one_line(capsys, argv, parts):
+    code, out, err = amtl(capsys, *argv.split())
+    assert (code, out) == (2, "")
+    assert_one_line(err, *parts)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        ("--fit.num-stepz 3", "Unknown option --fit.num-stepz. Did you mean --fit.num-steps?"),
+        ("--num-steps 3", "Did you mean --fit.num-steps?"),
+        ("--num-steps=3", "Did you mean --fit.num-steps?"),
+        ("--dry-rum", "Did you mean --dry-run?"),
+        ("--budget many", "--budget expects INT, got 'many'"),
+        ("--budget=many", "--budget expects INT, got 'many'"),
+        ("--budget 3 4", "--budget expects INT, got '3 4'"),
+        ("--budget 3.5", "--budget expects INT, got '3.5'"),
+        ("--budget", "--budget expects INT, got nothing"),
+        ("--arms best", "{target_only, uniform, a_mtrl, l1_a_mtrl} ..., got 'best'"),
+        ("--data.scenario best", "{gauss, one, spread, dup, dup2, noise, mis}, got 'best'"),
+        ("--fit.intercept maybe", "--fit.intercept expects {True, False}, got 'maybe'"),
+        ("--fit.penalty x", "--fit.penalty expects FLOAT or None, got 'x'"),
+        ("--seeds 1 --fit.method adam --level 0.9", "{lbfgs, variable_projection} or None"),
+        ("--schedule a b", "--schedule expects FLOAT ..., got 'a b'"),
+        ("--encoder.widths 3 x", "--encoder.widths expects INT ... or None, got '3 x'"),
+        ("--encoder.kind module", "get_encoder()"),
+        ("stray", "Unexpected 'stray'"),
+        ("--data.target fog_1", "--data.target is an option of DigitsConfig"),
+        ("-x", "Unknown option -x"),
+        ("--", "Unknown option --"),
+        ("--version", "Unknown option --version"),
+        ("--helpp", "Did you mean --help?"),
+    ],
+)
+def test_wrong_override_is_one_line(capsys, tmp_path, overrides, part):
     workdir = tmp_path / "run"
     code, out, err = amtl(capsys, "run", "synthetic", "--workdir", str(workdir), *overrides.split())
     assert (code, out) == (2, "")
-    assert overrides.split()[0] in err
+    assert_one_line(err, part)
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 @pytest.mark.parametrize(
     ("config", "overrides", "part"),
     [
-        ("nothing", "", "Shipped: digits_c, synthetic"),
+        ("nothing", "", "Shipped: digits_c,"),
         ("synthetic", "--budget 0", "budget must be at least 1"),
         ("synthetic", "--seeds 1 1", "seeds must be distinct"),
         ("synthetic", "--name ../x", "name must be"),
@@ -123,12 +230,51 @@ def test_wrong_override(capsys, tmp_path, overrides):
         ("digits_c", "--data.target 3", "fog"),
     ],
 )
-def test_wrong_values_end_in_one_line_and_leave_nothing(capsys, tmp_path, config, overrides, part):
+def test_wrong_values_end_in_one_line_and_leave_nothing(
+    capsys, tmp_path, config, overrides, part, dry
+):
     workdir = tmp_path / "run"
-    code, out, err = amtl(capsys, "run", config, "--workdir", str(workdir), *overrides.split())
+    argv = ("run", config, "--workdir", str(workdir), *overrides.split(), *dry)
+    code, out, err = amtl(capsys, *argv)
     assert (code, out) == (2, "")
     assert_one_line(err, part)
     assert not workdir.exists()
+
+
+def test_dry_run_tells_and_leaves_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = amtl(capsys, "run", "synthetic", "--dry-run", *QUICK)
+    assert (code, err) == (0, "")
+    assert "target_only 1 round" in out
+    assert "nothing written" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_written_config_can_be_run_again_and_elsewhere(capsys, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert amtl(capsys, "run", "synthetic", "--workdir", str(first), *QUICK)[0] == 0
+    written = str(first / "config.json")
+    assert amtl(capsys, "run", written, "--workdir", str(second))[0::2] == (0, "")
+    assert (second / "config.json").read_bytes() == (first / "config.json").read_bytes()
+    assert_same_results(second, first)
+    assert amtl(capsys, "run", written, "--workdir", str(first))[0::2] == (0, "")
+
+
+def test_an_encoder_of_ones_own_reaches_the_run(capsys, tmp_path, replaced_run):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from amtl_jax.experiment.config import Config, EncoderConfig, SyntheticConfig\n"
+        "def get_config():\n"
+        "    return Config(name='mine', data=SyntheticConfig(),\n"
+        "        encoder=EncoderConfig(kind='module', num_features=3))\n"
+        "def get_encoder():\n"
+        "    return 'a module'\n"
+    )
+    seen = []
+    replaced_run(lambda config, workdir, *, observer, encoder: seen.append(encoder))
+    assert amtl(capsys, "run", str(path)) == (0, "", "")
+    assert seen == ["a module"]
+    assert amtl(capsys, "run", str(path), "--help")[0] == 0
 
 
 def test_a_run_and_another_config_in_its_workdir(capsys, tmp_path):
@@ -171,6 +317,24 @@ def test_default_workdir(capsys, replaced_run):
     assert seen == [("synthetic", "runs/synthetic"), ("mine", "runs/mine"), ("synthetic", "there")]
 
 
+def test_default_workdir_of_a_written_config(capsys, replaced_run, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"name": "mine", "data": {"kind": "SyntheticConfig"}}')
+    seen = []
+    replaced_run(lambda config, workdir, *, observer: seen.append(workdir))
+    assert amtl(capsys, "run", str(path)) == (0, "", "")
+    assert seen == ["runs/mine"]
+
+
+def test_note_about_another_version_is_one_line(capsys, replaced_run, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"amtl_jax": "0.0.1", "name": "mine", "data": {"kind": "SyntheticConfig"}}')
+    replaced_run(lambda config, workdir, *, observer: None)
+    code, _, err = amtl(capsys, "run", str(path))
+    assert code == 0
+    assert_one_line(err, "amtl: note: ", "0.0.1", amtl_jax.__version__)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
@@ -188,6 +352,14 @@ def test_exit_codes(capsys, replaced_run, error, code, text):
     found, out, err = amtl(capsys, "run", "synthetic")
     assert (found, out) == (code, "")
     assert err.endswith(text)
+
+
+def test_an_interrupted_dry_run_has_nothing_to_resume(capsys, monkeypatch):
+    def stop(config, *, encoder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amtl_jax.experiment.preview.preview", stop)
+    assert amtl(capsys, "run", "synthetic", "--dry-run") == (130, "", "\nStopped.\n")
 
 
 def test_a_bug_keeps_its_traceback(replaced_run):

@@ -1,13 +1,14 @@
 """Configs: loading, checking, and overriding, all without JAX."""
 
 import dataclasses
+import json
 import shlex
 import subprocess
 import sys
 
 import pytest
 
-from amtl_jax import cli
+import amtl_jax
 from amtl_jax.experiment.config import (
     Config,
     ConfigError,
@@ -16,18 +17,24 @@ from amtl_jax.experiment.config import (
     FitConfig,
     FloorConfig,
     SyntheticConfig,
-    load_config,
-    shipped_configs,
+    from_plain,
     to_plain,
 )
+from amtl_jax.experiment.loading import (
+    first_line,
+    load,
+    load_config,
+    make_encoder,
+    shipped_configs,
+)
+from amtl_jax.experiment.overrides import explain, options_of, override
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
 
 
 def overridden(*overrides, name="synthetic"):
     """The config that `amtl run NAME OVERRIDES` runs."""
-    arguments, rest = cli._parser().parse_known_args(["run", name, *overrides])
-    return cli._override(load_config(name), arguments, rest)
+    return override(load_config(name), overrides)
 
 
 def assert_one_line(error, *parts):
@@ -57,7 +64,7 @@ def test_the_default_job_is_the_documented_one():
 def test_no_array_library_is_imported(module):
     code = (
         f"import sys, {module}\n"
-        "from amtl_jax.experiment.config import load_config\n"
+        "from amtl_jax.experiment.loading import load_config\n"
         "load_config('digits_c'), load_config('synthetic')\n"
         "heavy = {'jax', 'jaxlib', 'numpy', 'flax', 'optax', 'scipy'} & set(sys.modules)\n"
         "print(*sorted(heavy))"
@@ -132,10 +139,176 @@ def test_overrides_reach_nested_fields():
     )
 
 
-def test_overrides_may_stand_around_the_workdir_and_be_negative():
-    assert overridden("--seeds", "1", "--workdir", "x", "--data.noise", "-1").data.noise == -1
+def test_overrides_may_be_negative_or_none_or_joined_to_their_option():
+    assert overridden("--seeds", "1", "--data.noise", "-1").data.noise == -1
+    assert overridden("--fit.num_steps=7").fit.num_steps == 7
     assert overridden("--fit.penalty", "None", "--floor.root", "True").floor.root
     assert overridden() == load_config("synthetic")
+
+
+def test_an_option_of_the_other_data_is_told():
+    with pytest.raises(ConfigError) as error:
+        overridden("--data.target", "fog_1")
+    assert_one_line(error, "--data.target", "DigitsConfig", "SyntheticConfig")
+
+
+def test_every_value_is_explained():
+    for data in (DigitsConfig(), SyntheticConfig()):
+        config = Config(name="a", data=data)
+        for option in options_of(config):
+            assert option.text, option.flag
+        told = explain(config)
+        assert told.count("[default: ") + told.count("[default:\n") == len(options_of(config))
+        assert type(data).__name__ in told
+
+
+def test_written_config_is_read_back(tmp_path):
+    config = dataclasses.replace(
+        load_config("digits_c"),
+        seeds=(3, 1),
+        floor=FloorConfig(share=0.5),
+        encoder=EncoderConfig(kind="mlp", widths=(8, 4)),
+    )
+    for one in (config, load_config("synthetic")):
+        folder = tmp_path / one.name
+        claim(folder, one)
+        loaded = load(str(folder / "config.json"))
+        assert loaded == (one, None, None)
+        refuse_other(folder, loaded.config)
+        hash(loaded.config)
+
+
+def test_a_written_config_may_be_partial(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"name": "a", "data": {"kind": "DigitsConfig"}, "fit": {"num_steps": 3}}')
+    expected = Config(name="a", data=DigitsConfig(), fit=FitConfig(num_steps=3))
+    assert load_config(str(path)) == expected
+    assert from_plain(to_plain(expected)) == expected
+
+
+def written(**changes):
+    return json.dumps({"name": "a", "data": {"kind": "SyntheticConfig"}} | changes)
+
+
+BAD_JSON = [
+    ("", "not a config"),
+    ("[1]", "not a config: it holds list"),
+    ("3", "not a config: it holds int"),
+    ("{", "not a config"),
+    ("[" * 200_000, "nested too deeply"),
+    ('{"a":' * 100_000, "nested too deeply"),
+    ("9" * 5000, "not a config"),
+    (" " * 1_000_001, "1,000,001 bytes"),
+    ('{"name": "a", "name": "b"}', "field 'name' is there twice"),
+    (written(budget=float("nan")), "NaN is not a number"),
+    (written(level=float("-inf")), "Infinity is not a number"),
+    ('{"name": "a", "data": {"kind": "SyntheticConfig", "noise": 1e999}}', "data.noise"),
+    (written(budgets=3), "Unknown field budgets; known: name, data, num_target, budget"),
+    (written(fit={"steps": 3}), "Unknown field fit.steps; known: method, num_steps"),
+    (written(data={"kind": "SyntheticConfig", "target": "a"}), "Unknown field data.target"),
+    (written(data={"kind": "Config"}), "data.kind must be one of DigitsConfig, SyntheticConfig"),
+    (written(data={}), "data.kind must be one of"),
+    (written(data={"kind": ["DigitsConfig"]}), "data.kind must be one of"),
+    (written(data=None), "data must be DigitsConfig or SyntheticConfig"),
+    ('{"name": "a"}', "Field data is missing"),
+    ("{}", "is missing"),
+    (written(budget="100"), "budget must be int, got '100'"),
+    (written(budget=True), "budget must be int"),
+    (written(budget=1.5), "budget must be int"),
+    (written(fit=3), "fit must be FitConfig"),
+    (written(seeds=[0, "1"]), "seeds must be a tuple"),
+    (written(seeds={"0": 1}), "seeds must be a tuple"),
+    (written(encoder={"kind": "cnn"}), "one of linear, mlp, conv"),
+    (written(encoder={"kind": "module"}), "get_encoder()"),
+    ('{"name": "\\ud800", "data": {"kind": "SyntheticConfig"}}', "name must be"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"), BAD_JSON, ids=[f"{part[:30]}-{i}" for i, (_, part) in enumerate(BAD_JSON)]
+)
+def test_bad_written_config_is_one_line(tmp_path, text, part):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(str(path))
+    assert_one_line(error, "config.json", part)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ConfigError) as error:
+        load(str(path))
+    assert_one_line(error, "not a config")
+
+
+def test_nothing_in_a_written_config_is_executed(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(written(name="__import__('os').mkdir('x')"))
+    with pytest.raises(ConfigError, match="name must be"):
+        load(str(path))
+    assert [one.name for one in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_config_of_another_version_comes_with_a_note(tmp_path, monkeypatch):
+    claim(tmp_path, load_config("synthetic"))
+    monkeypatch.setattr(amtl_jax, "__version__", "9.9.9")
+    loaded = load(str(tmp_path / "config.json"))
+    assert loaded.config == load_config("synthetic")
+    assert "9.9.9" in loaded.note
+    assert "\n" not in loaded.note
+
+
+def test_a_folder_is_told_where_its_config_is(tmp_path):
+    claim(tmp_path, load_config("synthetic"))
+    with pytest.raises(ConfigError) as error:
+        load(str(tmp_path))
+    assert_one_line(error, str(tmp_path / "config.json"))
+
+
+MODULE = """
+from amtl_jax.experiment.config import Config, EncoderConfig, SyntheticConfig
+
+def get_config():
+    return Config(name="mine", data=SyntheticConfig(), encoder=EncoderConfig(kind="module"))
+"""
+
+
+def test_get_encoder_is_called_when_it_is_wanted(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        MODULE + "calls = []\ndef get_encoder():\n    calls.append(1)\n    return calls\n"
+    )
+    loaded = load(str(path))
+    check(loaded.config)
+    assert make_encoder(loaded) == [1]
+    linear = dataclasses.replace(loaded.config, encoder=EncoderConfig())
+    assert make_encoder(loaded._replace(config=linear)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "define get_encoder()"),
+        ("def get_encoder(): return 1 / 0", "ZeroDivisionError"),
+        ("get_encoder = 3", "get_encoder() as a function"),
+    ],
+)
+def test_bad_get_encoder(tmp_path, text, part):
+    path = tmp_path / "mine.py"
+    path.write_text(MODULE + text)
+    with pytest.raises(ConfigError) as error:
+        make_encoder(load(str(path)))
+    assert_one_line(error, part)
+
+
+def test_first_lines_are_read_not_executed(tmp_path):
+    for path in shipped_configs().values():
+        assert first_line(path).endswith((".", "?"))
+    path = tmp_path / "mine.py"
+    path.write_text('"""What it is.\n\nMore."""\nraise SystemExit\n')
+    assert first_line(path) == "What it is."
 
 
 BAD = [
