@@ -1,4 +1,4 @@
-"""Differences of two arms on the same test rows, with paired bootstrap intervals."""
+"""Bootstrap intervals over test rows: of one arm, and paired, of the difference of two."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from amtl_jax.types import Array
 
@@ -26,16 +28,30 @@ class Interval(NamedTuple):
     high: Array
 
 
+class Estimate(NamedTuple):
+    """A metric of one arm with its percentile bootstrap interval.
+
+    Attributes:
+      value: `[]` metric on the rows as given, the mean over seeds.
+      low: `[]` lower end of the interval.
+      high: `[]` upper end.
+    """
+
+    value: Array
+    low: Array
+    high: Array
+
+
 def paired_bootstrap(
     metric: Callable[..., Array],
-    scores_a,
-    scores_b,
-    labels,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    labels: ArrayLike,
     *,
     key: Array,
     num_resamples: int = 2000,
     level: float = 0.95,
-    groups=None,
+    groups: ArrayLike | None = None,
     num_groups: int | None = None,
 ) -> Interval:
     """Percentile interval of `metric(a) − metric(b)` over resampled test rows.
@@ -89,29 +105,102 @@ def paired_bootstrap(
 
         return jnp.sum(seed_weight * jax.vmap(of_seed)(arm_a, arm_b)) / jnp.sum(seed_weight)
 
-    def resample(key):
-        bits = jax.random.bits(key, (num_groups + num_seeds,))  # modulo: a bias below n / 2³²
-        rows = jnp.bincount(bits[:num_groups] % num_groups, length=num_groups)
-        seeds = jnp.bincount(bits[num_groups:] % num_seeds, length=num_seeds)
-        return difference(rows.astype(float)[groups], seeds.astype(float))
-
-    # Equal chunks where possible: a shorter last one would be compiled on its own.
-    num_chunks = -(-num_resamples * num_rows * num_seeds // _CHUNK)
-    chunk = max(1, -(-num_resamples // num_chunks))
-    keys = jax.random.split(key, num_resamples)
-    differences = jax.lax.map(resample, keys, batch_size=chunk)
-    low, high = jnp.quantile(differences, jnp.array([(1 - level) / 2, (1 + level) / 2]))
+    resampled = _resampled(difference, key, groups, num_groups, num_rows, num_seeds, num_resamples)
+    low, high = jnp.quantile(resampled, jnp.array([(1 - level) / 2, (1 + level) / 2]))
     return Interval(difference(jnp.ones(num_rows), jnp.ones(num_seeds)), low, high)
 
 
-def _check_groups(groups, num_groups: int | None, num_rows: int) -> tuple[Array, int]:
+def unpaired_bootstrap(
+    metric: Callable[..., Array],
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    key: Array,
+    num_resamples: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """Percentile interval of the metric of one arm over resampled test rows and seeds.
+
+    For what one arm gained over another use `paired_bootstrap`: intervals of two arms that
+    overlap do not say that the arms are alike, since both saw the same rows.
+
+    Args:
+      metric: `(scores [n], labels [n], weight=[n]) -> []`, such as `accuracy`.
+      scores: `[n]` or `[S, n]`, a row for each replicate seed.
+      labels: `[n]`.
+      key: PRNG key.
+      num_resamples: number of resamples.
+      level: coverage that is asked for, in (0, 1).
+
+    Returns:
+      The metric, averaged over seeds, and its interval. NaN ends if it is undefined on any
+      resample.
+
+    Raises:
+      ValueError: for shapes that do not fit, or a level outside (0, 1).
+
+    References:
+      Efron, Tibshirani. An Introduction to the Bootstrap. 1993.
+    """
+    shape = np.shape(scores)
+    if len(shape) not in (1, 2) or np.shape(labels) != shape[-1:]:
+        raise ValueError(
+            "unpaired_bootstrap: expected scores [n] or [S, n] and labels [n], got "
+            f"{list(shape)} and {list(np.shape(labels))}."
+        )
+    if not 0 < level < 1 or num_resamples < 1:
+        raise ValueError(
+            "unpaired_bootstrap: expected a level in (0, 1) and num_resamples ≥ 1, "
+            f"got level={level}, num_resamples={num_resamples}."
+        )
+    arm, labels = jnp.atleast_2d(jnp.asarray(scores, float)), jnp.asarray(labels)
+    num_rows = shape[-1]
+
+    def mean(weight: Array, seed_weight: Array) -> Array:
+        values = jax.vmap(lambda row: metric(row, labels, weight=weight))(arm)
+        return jnp.sum(seed_weight * values) / jnp.sum(seed_weight)
+
+    resampled = _resampled(
+        mean, key, jnp.arange(num_rows), num_rows, num_rows, len(arm), num_resamples
+    )
+    low, high = jnp.quantile(resampled, jnp.array([(1 - level) / 2, (1 + level) / 2]))
+    return Estimate(mean(jnp.ones(num_rows), jnp.ones(len(arm))), low, high)
+
+
+def _resampled(
+    statistic: Callable[[Array, Array], Array],
+    key: Array,
+    groups: Array | np.ndarray,
+    num_groups: int,
+    num_rows: int,
+    num_seeds: int,
+    num_resamples: int,
+) -> Array:
+    """`statistic(row weights [n], seed weights [S])` of every resample, `[num_resamples]`."""
+
+    def resample(key: Array) -> Array:
+        bits = jax.random.bits(key, (num_groups + num_seeds,))  # modulo: a bias below n / 2³²
+        rows = jnp.bincount(bits[:num_groups] % num_groups, length=num_groups)
+        seeds = jnp.bincount(bits[num_groups:] % num_seeds, length=num_seeds)
+        return statistic(rows.astype(float)[groups], seeds.astype(float))
+
+    # Equal chunks where possible: a shorter last one would be compiled on its own.
+    fewest = -(-num_resamples * num_rows * num_seeds // _CHUNK)
+    equal = (n for n in range(fewest, 2 * fewest + 1) if num_resamples % n == 0)
+    chunk = max(1, -(-num_resamples // next(equal, fewest)))
+    return jax.lax.map(resample, jax.random.split(key, num_resamples), batch_size=chunk)
+
+
+def _check_groups(
+    groups: ArrayLike | None, num_groups: int | None, num_rows: int
+) -> tuple[Array | np.ndarray, int]:
     if groups is None:
         if num_groups is not None:
             raise ValueError(
                 f"paired_bootstrap: expected groups along with num_groups={num_groups}, got None."
             )
         return jnp.arange(num_rows), num_rows
-    traced = isinstance(groups, jax.core.Tracer)
+    traced = isinstance(groups, Tracer)
     groups = groups if traced else np.asarray(groups)
     if groups.shape != (num_rows,) or not jnp.issubdtype(groups.dtype, jnp.integer):
         raise ValueError(

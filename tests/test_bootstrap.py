@@ -110,3 +110,48 @@ def test_bootstrap_takes_row_metrics(metric):
 def test_error_text(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_interval_of_one_arm_covers_its_metric():
+    """Mean squared errors of 1 by construction: 90 % intervals hold 1 in nine of ten data sets."""
+    keys = jax.random.split(jax.random.key(0), 150)
+
+    @jax.jit
+    @jax.vmap
+    def covers(key):
+        data_key, boot_key = jax.random.split(key)
+        scores = jax.random.normal(data_key, (120,))
+        found = bootstrap.unpaired_bootstrap(
+            metrics.mean_squared_error,
+            scores,
+            jnp.zeros(120),
+            key=boot_key,
+            num_resamples=150,
+            level=0.9,
+        )
+        return (found.low <= 1) & (found.high >= 1)
+
+    assert np.mean(covers(keys)) == pytest.approx(0.9, abs=0.07)
+
+
+def test_one_arm_against_a_perfect_one_is_the_paired_difference():
+    """The metric of a perfect arm is 0 on every resample, so both intervals are the same."""
+    key, labels = jax.random.key(3), jnp.arange(40.0)
+    scores = labels[None] + jax.random.normal(jax.random.key(4), (2, 40))
+    options = {"key": key, "num_resamples": 60, "level": 0.8}
+    alone = bootstrap.unpaired_bootstrap(metrics.mean_squared_error, scores, labels, **options)
+    perfect = jnp.stack([labels, labels])
+    paired = bootstrap.paired_bootstrap(
+        metrics.mean_squared_error, scores, perfect, labels, **options
+    )
+    np.testing.assert_allclose(alone, paired, rtol=1e-5)
+
+
+def test_errors_of_the_interval_of_one_arm():
+    options = {"key": jax.random.key(0)}
+    with pytest.raises(ValueError, match=r"got \[3\] and \[4\]"):
+        bootstrap.unpaired_bootstrap(metrics.accuracy, np.zeros(3), np.zeros(4), **options)
+    with pytest.raises(ValueError, match="level=95"):
+        bootstrap.unpaired_bootstrap(
+            metrics.accuracy, np.zeros(3), np.zeros(3), level=95, **options
+        )

@@ -1,7 +1,8 @@
 """From a config to the parts of an experiment: tasks, fitter, learner."""
 
+import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,10 +30,14 @@ from amtl_jax.strategies.a_mtrl import a_mtrl
 from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl
 from amtl_jax.strategies.one_of import one_of
 from amtl_jax.strategies.uniform import uniform
-from amtl_jax.types import Array, Encoder, Fitter, Learner, TaskBatch
+from amtl_jax.types import Array, Encoder, Fitter, Learner, Strategy, TaskBatch
 
 DEFAULT_FEATURES = 50
-RULES = {"uniform": uniform, "a_mtrl": a_mtrl, "l1_a_mtrl": l1_a_mtrl}
+RULES: dict[str, Callable[..., Strategy]] = {
+    "uniform": uniform,
+    "a_mtrl": a_mtrl,
+    "l1_a_mtrl": l1_a_mtrl,
+}
 DATA_KEY, TARGET_KEY, LEARNER_KEY, _TEST_KEY = 0, 1, 3, 2  # folded into a seed's key
 
 
@@ -127,7 +132,12 @@ def _synthetic(config: Config, data: SyntheticConfig) -> Problem:
     return Problem(source, f"{data.scenario} target", draw_target, test, False, truth)
 
 
-def build_encoder(config: Config, problem: Problem, module=None) -> Encoder:
+def module_text(module: Any) -> str:
+    """How a module prints, in one line and the same in every process: without addresses."""
+    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).split())
+
+
+def build_encoder(config: Config, problem: Problem, module: Any = None) -> Encoder:
     """Builds the representation.
 
     Args:
@@ -144,7 +154,7 @@ def build_encoder(config: Config, problem: Problem, module=None) -> Encoder:
     if (settings.kind == "module") != (module is not None):
         raise ConfigError(
             f"encoder.kind is {settings.kind!r}, but "
-            + ("no module was given" if module is None else f"the module {module!r} was given")
+            + ("no module was given" if module is None else f"the module {module_text(module)} was given")
             + ": a linen module of your own goes with the kind 'module', from get_encoder() in the "
             "config file or as run(..., encoder=...)."
         )

@@ -36,10 +36,10 @@ class Checkpoint(NamedTuple):
 
     state: Any
     predictions: Any
-    record: dict
+    record: dict[str, Any]
 
 
-def save(path: Path, checkpoint: Checkpoint, *, identity: dict) -> None:
+def save(path: Path, checkpoint: Checkpoint, *, identity: dict[str, Any]) -> None:
     """Writes a checkpoint atomically.
 
     Args:
@@ -64,7 +64,7 @@ def save(path: Path, checkpoint: Checkpoint, *, identity: dict) -> None:
     write_atomically(path, header.encode() + b"\n" + body)
 
 
-def load(path: Path, template: Checkpoint, *, identity: dict) -> Checkpoint:
+def load(path: Path, template: Checkpoint, *, identity: dict[str, Any]) -> Checkpoint:
     """Reads and verifies a checkpoint.
 
     Args:
@@ -135,11 +135,11 @@ def _leaves(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
     return [*state, ("predictions", checkpoint.predictions)]
 
 
-def _described(name: str, leaf) -> dict:
+def _described(name: str, leaf) -> dict[str, Any]:
     return {"name": name, "dtype": np.dtype(leaf.dtype).name, "shape": list(leaf.shape)}
 
 
-def _mismatch(found, expected: list[dict]) -> str:
+def _mismatch(found, expected: list[dict[str, Any]]) -> str:
     """Says where a list of arrays first differs from the expected one."""
     if not isinstance(found, list) or len(found) != len(expected):
         return f"expected {len(expected)} arrays of this configuration, got others"

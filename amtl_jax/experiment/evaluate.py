@@ -1,12 +1,14 @@
 """Test metrics of predictions, and what one arm gained over another."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amtl_jax.bootstrap import paired_bootstrap
+from amtl_jax.bootstrap import paired_bootstrap, unpaired_bootstrap
 from amtl_jax.data.scenarios import SyntheticTruth
 from amtl_jax.metrics import (
     accuracy,
@@ -16,37 +18,42 @@ from amtl_jax.metrics import (
     representation_risk,
     roc_auc,
 )
+from amtl_jax.types import Array
 
-CLASSIFICATION = {
+CLASSIFICATION: dict[str, Callable[..., Array]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "auc": roc_auc,
     "mse": mean_squared_error,
 }
-REGRESSION = {"mse": mean_squared_error}
+REGRESSION: dict[str, Callable[..., Array]] = {"mse": mean_squared_error}
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
 LOWER_IS_BETTER = {"mse", "excess_risk", "representation_risk"}
 
 
-def metrics_of(is_classification: bool) -> dict:
+def metrics_of(is_classification: bool) -> dict[str, Any]:
     """Returns the metrics of a kind of problem by name, the primary one first."""
     return CLASSIFICATION if is_classification else REGRESSION
 
 
 @functools.partial(jax.jit, static_argnames="is_classification")
-def _evaluate(predictions, labels, *, is_classification: bool) -> dict:
+def _evaluate(predictions, labels, *, is_classification: bool) -> dict[str, Any]:
     return {
         name: metric(predictions, labels) for name, metric in metrics_of(is_classification).items()
     }
 
 
-def evaluate(predictions: np.ndarray, labels: np.ndarray, *, is_classification: bool) -> dict:
+def evaluate(
+    predictions: np.ndarray, labels: np.ndarray, *, is_classification: bool
+) -> dict[str, Any]:
     """Computes all test metrics of `[n, 1]` predictions as Python floats by name."""
     values = _evaluate(predictions[:, 0], labels[:, 0], is_classification=is_classification)
     return {name: float(value) for name, value in values.items()}
 
 
-def risks(truth: SyntheticTruth, kernel: np.ndarray, head: np.ndarray, bias: float) -> dict:
+def risks(
+    truth: SyntheticTruth, kernel: np.ndarray, head: np.ndarray, bias: float
+) -> dict[str, Any]:
     """Computes the excess risk of a linear predictor against the known truth, as floats.
 
     Args:
@@ -82,7 +89,7 @@ def differences(
     is_classification: bool,
     num_resamples: int,
     level: float,
-) -> dict:
+) -> dict[str, Any]:
     """Compares two arms on the same test rows with paired bootstrap intervals.
 
     Args:
@@ -109,6 +116,50 @@ def differences(
     return {
         name: {end: _rounded(value, size) for end, value in interval._asdict().items()}
         for name, (interval, size) in intervals.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("is_classification", "num_resamples", "level"))
+def _estimates(arm, labels, key, *, is_classification, num_resamples, level):
+    return {
+        name: unpaired_bootstrap(
+            metric, arm, labels, key=key, num_resamples=num_resamples, level=level
+        )
+        for name, metric in metrics_of(is_classification).items()
+    }
+
+
+def estimates(
+    arm: np.ndarray,
+    labels: np.ndarray,
+    *,
+    is_classification: bool,
+    num_resamples: int,
+    level: float,
+) -> dict[str, Any]:
+    """Test metrics of one arm with bootstrap intervals over test rows and seeds.
+
+    Args:
+      arm: `[S, n]` predictions, a row per seed.
+      labels: `[n]`.
+      is_classification: which metrics to use.
+      num_resamples: bootstrap resamples.
+      level: coverage of the intervals.
+
+    Returns:
+      By metric name: `value`, `low`, `high` as floats, NaN where undefined.
+    """
+    found = _estimates(
+        arm,
+        labels,
+        jax.random.key(0),
+        is_classification=is_classification,
+        num_resamples=num_resamples,
+        level=level,
+    )
+    return {
+        name: {end: float(value) for end, value in estimate._asdict().items()}
+        for name, estimate in found.items()
     }
 
 

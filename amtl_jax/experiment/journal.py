@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amtl_jax.experiment import checkpoint
 from amtl_jax.experiment.checkpoint import Checkpoint, CheckpointError
@@ -41,7 +41,7 @@ class Journal(NamedTuple):
         folder = self.workdir / "checkpoints" / f"seed_{slot.seed}" / slot.arm
         return folder / f"round_{slot.index}.ckpt"
 
-    def identity(self, slot: Slot) -> dict:
+    def identity(self, slot: Slot) -> dict[str, Any]:
         """Returns what a round's checkpoint says about whose it is."""
         return {"config": self.config, **slot._asdict()}
 
@@ -77,7 +77,7 @@ class Journal(NamedTuple):
         with (self.workdir / "metrics.jsonl").open("a") as file:
             file.write(_line(one.record))
 
-    def write_metrics(self, records: Iterable[dict]) -> None:
+    def write_metrics(self, records: Iterable[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl` whole.
 
         Raises:
@@ -87,5 +87,5 @@ class Journal(NamedTuple):
         write_atomically(self.workdir / "metrics.jsonl", body)
 
 
-def _line(record: dict) -> str:
+def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"

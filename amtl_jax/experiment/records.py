@@ -1,7 +1,10 @@
 """What is written down about a round: its line of `metrics.jsonl`, as plain data."""
 
+from typing import Any
+
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from amtl_jax.experiment.build import Problem
 from amtl_jax.experiment.evaluate import evaluate, risks
@@ -11,7 +14,7 @@ from amtl_jax.types import LearnerState, RoundInfo
 TARGET_ONLY = "target_only"
 
 
-def number(value) -> float | None:
+def number(value: ArrayLike) -> float | None:
     """A float for JSON; what is not finite becomes null."""
     value = float(value)
     return value if np.isfinite(value) else None
@@ -19,7 +22,7 @@ def number(value) -> float | None:
 
 def target_only_record(
     problem: Problem, fit: LooRidge, predictions: np.ndarray, *, seed: int, seconds: float
-) -> dict:
+) -> dict[str, Any]:
     """The record of the arm that buys nothing: ridge on the inputs of the target sample."""
     target = evaluate(predictions, problem.test.y, is_classification=problem.is_classification)
     if problem.truth is not None:
@@ -54,7 +57,7 @@ def round_record(
     arm: str,
     index: int,
     seconds: float,
-) -> dict:
+) -> dict[str, Any]:
     """The record of a round of an arm that buys samples."""
     target = evaluate(predictions, problem.test.y, is_classification=problem.is_classification)
     if problem.truth is not None:

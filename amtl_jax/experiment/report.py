@@ -1,6 +1,11 @@
 """What a run says: lines per round, the table of arms, and whether the sources paid."""
 
+from typing import TYPE_CHECKING, Any
+
 from amtl_jax.experiment.evaluate import LOWER_IS_BETTER
+
+if TYPE_CHECKING:
+    from amtl_jax.experiment.observer import Plan
 
 NO_DIFFERENCE = "no measurable difference"
 UNDEFINED = "undefined"
@@ -22,7 +27,12 @@ def value_text(metric: str, value: float | None) -> str:
     return f"{100 * value:.2f}%" if metric in _PERCENT else f"{value:.4g}"
 
 
-def plan_line(plan) -> str:
+def label(metric: str) -> str:
+    """Returns what a metric is called in tables and figures."""
+    return _LABELS[metric]
+
+
+def plan_line(plan: "Plan") -> str:
     """Tells in one line what a run is about to do."""
     rounds = max(plan.num_rounds.values())
     return (
@@ -32,7 +42,9 @@ def plan_line(plan) -> str:
     )
 
 
-def round_line(record: dict, num_rounds: int, source_names: tuple[str, ...], top: int = 3) -> str:
+def round_line(
+    record: dict[str, Any], num_rounds: int, source_names: tuple[str, ...], top: int = 3
+) -> str:
     """Tells a round in one line: samples spent, losses, target metrics, top sources."""
     metrics = "  ".join(
         f"{_LABELS[name]} {value_text(name, value)}"
@@ -49,13 +61,15 @@ def round_line(record: dict, num_rounds: int, source_names: tuple[str, ...], top
     )
 
 
-def top_sources(record: dict, names: tuple[str, ...], number: int) -> list[tuple[str, float]]:
+def top_sources(
+    record: dict[str, Any], names: tuple[str, ...], number: int
+) -> list[tuple[str, float]]:
     """Returns the sources of largest |nu| with their nu, largest first; unknown nu are left out."""
     known = [(name, nu) for name, nu in zip(names, record["nu"], strict=True) if nu is not None]
     return sorted(known, key=lambda pair: -abs(pair[1]))[:number]
 
 
-def verdict(metric: str, interval: dict) -> str:
+def verdict(metric: str, interval: dict[str, Any]) -> str:
     """Says in words what a paired interval shows; one that contains 0 shows nothing."""
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
@@ -66,7 +80,7 @@ def verdict(metric: str, interval: dict) -> str:
     return "better" if better else "worse"
 
 
-def interval_text(metric: str, interval: dict) -> str:
+def interval_text(metric: str, interval: dict[str, Any]) -> str:
     """Formats a difference with its interval; shares in percentage points."""
     values = [interval[name] for name in ("difference", "low", "high")]
     if any(value is None for value in values):
@@ -83,7 +97,7 @@ def _signed(metric: str, value: float) -> str:
     return f"{100 * value:+.1g}" if value and not float(text) else text
 
 
-def final_table(summary: dict) -> str:
+def final_table(summary: dict[str, Any]) -> str:
     """Builds the table of arms, and under it one of paired differences for each metric."""
     strategies = summary["strategies"]
     metrics = list(next(iter(strategies.values()))["target"])
@@ -104,7 +118,7 @@ def final_table(summary: dict) -> str:
     return "\n\n".join(tables)
 
 
-def _difference_text(metric: str, interval: dict | None) -> str:
+def _difference_text(metric: str, interval: dict[str, Any] | None) -> str:
     if interval is None:
         return ""
     texts = interval_text(metric, interval), verdict(metric, interval)
@@ -119,7 +133,7 @@ def _aligned(rows: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def closing(summary: dict) -> str:
+def closing(summary: dict[str, Any]) -> str:
     """Builds what a run ends with: the tables, how to read them, and whether the sources paid."""
     evidence = summary["evidence"]
     over = " and seeds" if len(summary["seeds"]) > 1 else ", for these draws of samples"
@@ -130,7 +144,7 @@ def closing(summary: dict) -> str:
     return f"{final_table(summary)}\n{note}\n{payoff_sentence(summary)}"
 
 
-def payoff_sentence(summary: dict) -> str:
+def payoff_sentence(summary: dict[str, Any]) -> str:
     """Says in one sentence whether the sources paid, for the arm chosen without test rows."""
     arm, strategies = summary["chosen_arm"], summary["strategies"]
     if arm is None or "target_only" not in strategies:

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.data.sources import Rows
+from amtl_jax.encoding import encode_rows
 from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config, ConfigError
@@ -17,7 +18,7 @@ from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.records import TARGET_ONLY, round_record, target_only_record
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.target import loo_ridge
-from amtl_jax.types import Learner, LearnerState, RoundInfo
+from amtl_jax.types import Array, Encoder, Learner, LearnerState, RoundInfo
 
 
 class RunError(RuntimeError):
@@ -31,14 +32,20 @@ class Setting(NamedTuple):
     problem: build.Problem
     learner: Learner | None
     rules: tuple[str, ...]
-    ask: Callable
-    tell: Callable
-    predict: Callable
+    ask: Callable[..., Any]
+    tell: Callable[..., Any]
+    predict: Callable[..., Any]
     observer: Observer
+    encoder: Encoder
 
 
-def prepare(config: Config, observer: Observer) -> Setting:
+def prepare(config: Config, observer: Observer, module: Any = None) -> Setting:
     """Builds tasks and learner; numbers that do not fit together come up here.
+
+    Args:
+      config: of the run.
+      observer: hears what a person should know.
+      module: a linen module, where `encoder.kind` is `module`.
 
     Raises:
       ConfigError: names the numbers.
@@ -47,19 +54,19 @@ def prepare(config: Config, observer: Observer) -> Setting:
     learner, rules, jitted = None, (), (None, None)
     try:
         problem = build.build_problem(config)
-        encoder = build.build_fitter(config, 1).encoder
+        encoder = build.build_encoder(config, problem, module)
         if any(arm in build.RULES for arm in config.arms):
-            learner, rules = build.build_learner(config, problem)
+            learner, rules = build.build_learner(config, problem, encoder)
             jitted = jax.jit(learner.ask), jax.jit(learner.tell)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
 
     def predict(params, head, x):
-        features = encoder.apply(params, x)
+        features = encode_rows(encoder, params, x)
         # Default precision would be TF32 on an accelerator.
         return jnp.matmul(features, head.weight, precision="highest") + head.bias[None]
 
-    return Setting(config, problem, learner, rules, *jitted, jax.jit(predict), observer)
+    return Setting(config, problem, learner, rules, *jitted, jax.jit(predict), observer, encoder)
 
 
 def num_rounds(setting: Setting, arm: str) -> int:
@@ -93,11 +100,12 @@ def target_only_round(setting: Setting, seed: int, target: Rows) -> Checkpoint:
     """
     started = time.monotonic()
     ones = np.ones(len(target.x), np.float32)
+    inputs, test = (x.reshape(len(x), -1) for x in (target.x, setting.problem.test.x))
     fit = jax.jit(loo_ridge, static_argnames="intercept")(
-        target.x, target.y, ones, intercept=setting.config.fit.intercept
+        inputs, target.y, ones, intercept=setting.config.fit.intercept
     )
     head = jax.tree.map(np.asarray, fit.head)
-    predictions = setting.problem.test.x @ head.weight + head.bias[None]
+    predictions = test @ head.weight + head.bias[None]
     if not np.isfinite(predictions).all():
         raise _not_finite(Slot(seed, TARGET_ONLY, 0), "Check the scale of inputs and labels.")
     seconds = time.monotonic() - started
@@ -105,7 +113,7 @@ def target_only_round(setting: Setting, seed: int, target: Rows) -> Checkpoint:
     return Checkpoint((), predictions, record)
 
 
-def teller(setting: Setting, root, target: Rows) -> Callable:
+def teller(setting: Setting, root: Array, target: Rows) -> Callable[..., Any]:
     """Returns `(slot, state) -> (state, info)`, which buys the samples of a round and tells.
 
     The first rounds of rules that want the same counts are one round: it is told once a seed.
@@ -141,7 +149,7 @@ def teller(setting: Setting, root, target: Rows) -> Callable:
 
 
 def bought_round(
-    setting: Setting, slot: Slot, tell: Callable, state: LearnerState | None
+    setting: Setting, slot: Slot, tell: Callable[..., Any], state: LearnerState | None
 ) -> Checkpoint:
     """Computes a round and evaluates it on the test rows.
 

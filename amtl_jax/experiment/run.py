@@ -1,17 +1,23 @@
 """The driver: a thin loop over seeds, arms and rounds that writes everything down."""
 
+import dataclasses
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
+from amtl_jax.data.sources import Rows
 from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config
+from amtl_jax.experiment.examples import choose_examples, image_shape, write_examples
 from amtl_jax.experiment.journal import Journal, Slot
 from amtl_jax.experiment.observer import LogObserver, Observer, Plan
 from amtl_jax.experiment.records import TARGET_ONLY
+from amtl_jax.experiment.result import RunResult, ranking, read_result
 from amtl_jax.experiment.rounds import (
     Setting,
     bought_round,
@@ -22,22 +28,35 @@ from amtl_jax.experiment.rounds import (
     templates,
 )
 from amtl_jax.experiment.summary import summarise
+from amtl_jax.experiment.uncertainty import interval_maker
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
 from amtl_jax.files import write_atomically
+from amtl_jax.types import Array
 
 
-def run(config: Config, workdir: str | Path, *, observer: Observer | None = None) -> dict:
-    """Runs an experiment, or resumes it, and returns its summary.
+def run(
+    config: Config,
+    workdir: str | Path,
+    *,
+    observer: Observer | None = None,
+    encoder: object = None,
+) -> RunResult:
+    """Runs an experiment, or resumes it, and returns its numbers as tables and figures.
 
-    Writes `config.json`, `metrics.jsonl` (a line per round and arm), a checkpoint per round and
-    `summary.json` into the workdir. What its checkpoints hold is not computed again, and a
-    resumed run ends with the numbers of one that was never stopped.
+    Writes `config.json`, `metrics.jsonl` (a line per round and arm), a checkpoint per round,
+    `summary.json` and, where matplotlib is installed, `figures/*.png` into the workdir. What its
+    checkpoints hold is not computed again, and a resumed run ends with the numbers of one that
+    was never stopped.
 
     Args:
       config: what to run.
       workdir: folder of this run, made if missing.
       observer: hears how it goes; unless told, the logger `amtl_jax` does.
+      encoder: a linen module, where `config.encoder.kind` is `module`.
+
+    Returns:
+      The result; `read_result(workdir)` gives it again later.
 
     Raises:
       ConfigError: if the config does not fit together, or the workdir belongs to another;
@@ -47,11 +66,14 @@ def run(config: Config, workdir: str | Path, *, observer: Observer | None = None
       ImportError: if the data needs a package that is not installed.
     """
     started = time.monotonic()
+    if encoder is not None:  # a workdir belongs to one module, known by how it prints
+        named = dataclasses.replace(config.encoder, module=build.module_text(encoder))
+        config = dataclasses.replace(config, encoder=named)
     check(config)
     workdir, observer = Path(workdir), observer or LogObserver()
     refuse_other(workdir, config)
     observer.preparing("Preparing the tasks")
-    setting = prepare(config, observer)
+    setting = prepare(config, observer, encoder)
     claim(workdir, config)
     slots = _slots(setting)
     journal = Journal(workdir, fingerprint(config), slots)
@@ -59,19 +81,47 @@ def run(config: Config, workdir: str | Path, *, observer: Observer | None = None
     # A run that was killed may have left a line too few, or half of one.
     journal.write_metrics(one.record for one in restored.values())
     observer.planned(_plan(setting, slots))
-    ends: dict[str, list[Checkpoint]] = {arm: [] for arm in config.arms}
-    records: list[dict] = []
+    arms: dict[str, list[list[Checkpoint]]] = {arm: [] for arm in config.arms}
+    records: list[dict[str, Any]] = []
+    intervals = interval_maker(setting)
     for seed in config.seeds:
-        for arm, rounds in _run_seed(setting, journal, restored, seed):
-            ends[arm].append(rounds[-1])
+        for arm, rounds in _run_seed(setting, journal, restored, seed, intervals):
+            arms[arm].append([one._replace(state=()) for one in rounds])  # states may be large
             records += [one.record for one in rounds]
     journal.write_metrics(records)
-    summary = summarise(config, setting.problem, ends)
+    summary = summarise(config, setting.problem, arms)
     summary["seconds"] = round(time.monotonic() - started, 2)
     body = json.dumps(summary, indent=2, allow_nan=False)
     write_atomically(workdir / "summary.json", body.encode() + b"\n")
+    _write_examples(setting, workdir, summary["chosen_arm"], records)
+    result = read_result(workdir)
+    _write_figures(result, observer)
     observer.ended(summary)
-    return summary
+    return result
+
+
+def _write_examples(
+    setting: Setting, workdir: Path, arm: str | None, records: Sequence[dict[str, Any]]
+) -> None:
+    """Keeps example images of the first seed, where inputs are images."""
+    config, problem = setting.config, setting.problem
+    shape = image_shape(config, problem)
+    if arm is None or shape is None:
+        return
+    root = jax.random.key(config.seeds[0])
+    last = num_rounds(setting, arm) - 1
+    ends = [one for one in records if (one["strategy"], one["round"]) == (arm, last)]
+    target = problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
+    key = jax.random.fold_in(root, build.DATA_KEY)
+    write_examples(workdir, choose_examples(problem, target, ranking(ends), shape, key))
+
+
+def _write_figures(result: RunResult, observer: Observer) -> None:
+    """Draws all figures, or says what is missing for them."""
+    try:
+        result.write_figures()
+    except ImportError as error:
+        observer.noted(f"{error}")
 
 
 def _plan(setting: Setting, slots: tuple[Slot, ...]) -> Plan:
@@ -99,14 +149,21 @@ def _slots(setting: Setting) -> tuple[Slot, ...]:
     )
 
 
-def _run_seed(setting: Setting, journal: Journal, restored: dict[Slot, Checkpoint], seed: int):
+def _run_seed(
+    setting: Setting,
+    journal: Journal,
+    restored: dict[Slot, Checkpoint],
+    seed: int,
+    intervals: Callable[[Array, Rows, Checkpoint], Checkpoint],
+) -> Iterator[tuple[str, list[Checkpoint]]]:
     """Runs or resumes all arms of one seed; yields each arm with its rounds' checkpoints."""
     root = jax.random.key(seed)
     target = setting.problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
     tell = teller(setting, root, target)
     for arm in setting.config.arms:
         rounds: list[Checkpoint] = []
-        for index in range(num_rounds(setting, arm)):
+        last = num_rounds(setting, arm) - 1
+        for index in range(last + 1):
             slot = Slot(seed, arm, index)
             one = restored.pop(slot, None)
             is_restored = one is not None
@@ -116,6 +173,7 @@ def _run_seed(setting: Setting, journal: Journal, restored: dict[Slot, Checkpoin
                     one = target_only_round(setting, seed, target)
                 else:
                     one = bought_round(setting, slot, tell, rounds[-1].state if rounds else None)
+                    one = intervals(root, target, one) if index == last else one
                 journal.keep(slot, one)
             rounds.append(one)
             setting.observer.finished(slot, one.record, restored=is_restored)

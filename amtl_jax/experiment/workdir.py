@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import amtl_jax
 from amtl_jax.experiment.config import Config, ConfigError, to_plain
@@ -51,7 +52,7 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _described(config: Config) -> dict:
+def _described(config: Config) -> dict[str, Any]:
     """The config as JSON gives it back, and who ran it: another version has other numbers."""
     return json.loads(json.dumps({"amtl_jax": amtl_jax.__version__, **to_plain(config)}))
 

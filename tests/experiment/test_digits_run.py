@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from amtl_jax.experiment.config import EncoderConfig, FitConfig, load_config
+from amtl_jax.experiment.config import EncoderConfig, FitConfig
+from amtl_jax.experiment.loading import load_config
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.progress import Printer
 from amtl_jax.experiment.run import run
@@ -24,8 +25,8 @@ def test_digits_c_shrunk_and_resumed(tmp_path):
         fit=FitConfig(num_steps=8),
     )
     lines = []
-    first = run(config, tmp_path, observer=Printer(lines.append))
-    again = run(config, tmp_path, observer=Observer())
+    first = run(config, tmp_path, observer=Printer(lines.append)).summary
+    again = run(config, tmp_path, observer=Observer()).summary
     assert {**first, "seconds": 0} == {**again, "seconds": 0}
     assert first["num_sources"] == 150
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import amtl_jax as amtl
-from amtl_jax.experiment.evaluate import differences, evaluate, risks
+from amtl_jax.experiment.evaluate import differences, estimates, evaluate, risks
 from amtl_jax.experiment.report import NO_DIFFERENCE, verdict
 
 RNG = np.random.default_rng(0)
@@ -44,6 +44,20 @@ def test_a_clear_difference_and_its_sign():
     back = differences(SCORES, good, LABELS, is_classification=True, **SETTINGS)
     assert back["auc"]["low"] == pytest.approx(-found["auc"]["high"], abs=1e-6)
     assert verdict("mse", back["mse"]) == "worse"
+
+
+def test_estimates_are_the_metrics_of_the_mean_seed_with_their_ends():
+    found = estimates(SCORES, LABELS, is_classification=True, **SETTINGS)
+    each = [evaluate(row[:, None], LABELS[:, None], is_classification=True) for row in SCORES]
+    assert set(found) == set(each[0])
+    for name, estimate in found.items():
+        value = np.mean([one[name] for one in each])
+        assert estimate["value"] == pytest.approx(value, abs=1e-5)
+        assert estimate["low"] < value < estimate["high"]
+    assert set(estimates(SCORES, LABELS, is_classification=False, **SETTINGS)) == {"mse"}
+    nothing = estimates(SCORES, 0 * LABELS, is_classification=True, **SETTINGS)
+    assert np.isnan(nothing["auc"]["value"])
+    assert np.isfinite(nothing["mse"]["high"])
 
 
 def test_an_undefined_metric_stays_undefined():

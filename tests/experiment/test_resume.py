@@ -18,8 +18,9 @@ from tiny_runs import (
 )
 
 from amtl_jax.experiment import rounds
-from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig, load_config
+from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig
 from amtl_jax.experiment.journal import Journal, Slot
+from amtl_jax.experiment.loading import load_config
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.progress import Printer
 from amtl_jax.experiment.run import run
@@ -141,8 +142,9 @@ def test_another_config_is_refused_and_changes_nothing(copied):
 def test_checkpoints_of_another_config_are_not_believed(copied):
     """Where config.json was lost, a checkpoint still knows whose it is."""
     (copied / "config.json").unlink()
+    config = tiny(arms=("target_only",), num_resamples=7)
     with pytest.warns(UserWarning, match="belongs to"):
-        summary = run(tiny(arms=("target_only",), num_resamples=7), copied, observer=Observer())
+        summary = run(config, copied, observer=Observer()).summary
     assert list(summary["strategies"]) == ["target_only"]
 
 
@@ -162,9 +164,10 @@ def shrunk(name: str) -> Config:
 
 def test_shipped_synthetic_shrunk_and_resumed(tmp_path):
     config = shrunk("synthetic")
-    first = run(config, tmp_path, observer=Observer())
+    first = run(config, tmp_path, observer=Observer()).summary
     (tmp_path / "checkpoints/seed_0/l1_a_mtrl/round_3.ckpt").unlink()
-    assert without_seconds(run(config, tmp_path, observer=Observer())) == without_seconds(first)
+    again = run(config, tmp_path, observer=Observer()).summary
+    assert without_seconds(again) == without_seconds(first)
     assert len(metrics_of(tmp_path)) == 1 + 3 * 4
 
 

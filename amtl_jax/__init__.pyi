@@ -1,0 +1,97 @@
+"""The public names as type checkers and editors see them: `_EXPORTS` of `__init__.py`."""
+
+from amtl_jax.allocation import allocate as allocate
+from amtl_jax.bootstrap import Estimate as Estimate
+from amtl_jax.bootstrap import Interval as Interval
+from amtl_jax.bootstrap import paired_bootstrap as paired_bootstrap
+from amtl_jax.bootstrap import unpaired_bootstrap as unpaired_bootstrap
+from amtl_jax.campaign import Floor as Floor
+from amtl_jax.data.scenarios import SCENARIOS as SCENARIOS
+from amtl_jax.data.scenarios import SyntheticTruth as SyntheticTruth
+from amtl_jax.data.scenarios import synthetic_truth as synthetic_truth
+from amtl_jax.data.sources import ArraySource as ArraySource
+from amtl_jax.data.sources import Rows as Rows
+from amtl_jax.data.sources import TaskSource as TaskSource
+from amtl_jax.data.synthetic import SyntheticSource as SyntheticSource
+from amtl_jax.encoders.conv import ConvEncoder as ConvEncoder
+from amtl_jax.encoders.conv import Convolution as Convolution
+from amtl_jax.encoders.conv import conv_encoder as conv_encoder
+from amtl_jax.encoders.conv import convolve as convolve
+from amtl_jax.encoders.conv import max_pool as max_pool
+from amtl_jax.encoders.identity import IdentityEncoder as IdentityEncoder
+from amtl_jax.encoders.identity import identity_encoder as identity_encoder
+from amtl_jax.encoders.linear import LinearEncoder as LinearEncoder
+from amtl_jax.encoders.linear import linear_encoder as linear_encoder
+from amtl_jax.encoders.mlp import MLPEncoder as MLPEncoder
+from amtl_jax.encoders.mlp import mlp_encoder as mlp_encoder
+from amtl_jax.encoders.modules import module_encoder as module_encoder
+from amtl_jax.encoding import encode as encode
+from amtl_jax.encoding import encode_live as encode_live
+from amtl_jax.encoding import encode_rows as encode_rows
+from amtl_jax.experiment.result import RunResult as RunResult
+from amtl_jax.experiment.result import read_result as read_result
+from amtl_jax.experiment.run import run as run
+from amtl_jax.fitting.frozen import frozen_fitter as frozen_fitter
+from amtl_jax.fitting.lbfgs import lbfgs_fitter as lbfgs_fitter
+from amtl_jax.fitting.minibatch import minibatch_fitter as minibatch_fitter
+from amtl_jax.fitting.penalty import fit_with_penalty as fit_with_penalty
+from amtl_jax.fitting.variable_projection import (
+    variable_projection_fitter as variable_projection_fitter,
+)
+from amtl_jax.heads import add_stats as add_stats
+from amtl_jax.heads import head_stats as head_stats
+from amtl_jax.heads import predict_heads as predict_heads
+from amtl_jax.heads import solve_heads as solve_heads
+from amtl_jax.label_alignment import alignment as alignment
+from amtl_jax.learner import active_learner as active_learner
+from amtl_jax.metrics import accuracy as accuracy
+from amtl_jax.metrics import balanced_accuracy as balanced_accuracy
+from amtl_jax.metrics import excess_risk as excess_risk
+from amtl_jax.metrics import mean_squared_error as mean_squared_error
+from amtl_jax.metrics import representation_risk as representation_risk
+from amtl_jax.metrics import roc_auc as roc_auc
+from amtl_jax.metrics import subspace_distance as subspace_distance
+from amtl_jax.packing import max_blocks as max_blocks
+from amtl_jax.packing import pack as pack
+from amtl_jax.planning import Risk as Risk
+from amtl_jax.planning import first_order_risk as first_order_risk
+from amtl_jax.planning import round_floor as round_floor
+from amtl_jax.planning import saving as saving
+from amtl_jax.planning import split_budget as split_budget
+from amtl_jax.posterior import HeadPosterior as HeadPosterior
+from amtl_jax.posterior import RelevanceInterval as RelevanceInterval
+from amtl_jax.posterior import draw_heads as draw_heads
+from amtl_jax.posterior import head_posterior as head_posterior
+from amtl_jax.posterior import noise_variance as noise_variance
+from amtl_jax.posterior import relevance_draws as relevance_draws
+from amtl_jax.posterior import relevance_interval as relevance_interval
+from amtl_jax.refinement import refine_heads as refine_heads
+from amtl_jax.relevance import basis_pursuit as basis_pursuit
+from amtl_jax.relevance import lasso as lasso
+from amtl_jax.relevance import min_norm as min_norm
+from amtl_jax.strategies.a_mtrl import a_mtrl as a_mtrl
+from amtl_jax.strategies.known_relevance import known_relevance as known_relevance
+from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl as l1_a_mtrl
+from amtl_jax.strategies.one_of import choose as choose
+from amtl_jax.strategies.one_of import one_of as one_of
+from amtl_jax.strategies.uniform import uniform as uniform
+from amtl_jax.target import LooRidge as LooRidge
+from amtl_jax.target import TargetFit as TargetFit
+from amtl_jax.target import fit_target as fit_target
+from amtl_jax.target import loo_ridge as loo_ridge
+from amtl_jax.types import Encoder as Encoder
+from amtl_jax.types import Evidence as Evidence
+from amtl_jax.types import FitResult as FitResult
+from amtl_jax.types import Fitter as Fitter
+from amtl_jax.types import Heads as Heads
+from amtl_jax.types import HeadStats as HeadStats
+from amtl_jax.types import Learner as Learner
+from amtl_jax.types import LearnerState as LearnerState
+from amtl_jax.types import Proposal as Proposal
+from amtl_jax.types import Relevance as Relevance
+from amtl_jax.types import RoundInfo as RoundInfo
+from amtl_jax.types import Strategy as Strategy
+from amtl_jax.types import TaskBatch as TaskBatch
+
+__version__: str
+__all__: list[str]
