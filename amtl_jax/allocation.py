@@ -1,16 +1,28 @@
 """From scores to integer sample counts."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
 
-from amtl_jax.types import Array
+from amtl_jax.types import Array, Numbers
 
 _MOST = 2**31 - 1  # counts are int32
 _MOST_FLOAT32 = 2.0**31 - 128  # the largest float32 that converts to int32
 
 
-def allocate(scores, *, budget, floor=0, capacity=None, price=None) -> Array:
+def allocate(
+    scores: Numbers,
+    *,
+    budget: ArrayLike,
+    floor: Numbers = 0,
+    capacity: Numbers | None = None,
+    price: Numbers | None = None,
+) -> Array:
     """Splits `budget` over tasks in proportion to `scores`.
 
     Every task first gets `floor` samples (or its capacity, if smaller); the rest is split in
@@ -50,7 +62,7 @@ def allocate(scores, *, budget, floor=0, capacity=None, price=None) -> Array:
       Chen, Du, Jamieson. Active Multi-Task Representation Learning. ICML 2022.
       Balinski, Young. Fair Representation. Yale University Press, 1982 (largest remainder).
     """
-    arguments = {"scores": scores, "budget": budget, "floor": floor}
+    arguments: dict[str, Any] = {"scores": scores, "budget": budget, "floor": floor}
     arguments["capacity"] = _MOST if capacity is None else capacity
     if price is not None:
         arguments["price"] = price
@@ -59,7 +71,7 @@ def allocate(scores, *, budget, floor=0, capacity=None, price=None) -> Array:
     values = {
         name: np.asarray(value, np.float64)
         for name, value in arguments.items()
-        if not isinstance(value, jax.core.Tracer)
+        if not isinstance(value, Tracer)
     }
     _check_values(values, num_tasks, priced=price is not None)
 
@@ -72,7 +84,7 @@ def allocate(scores, *, budget, floor=0, capacity=None, price=None) -> Array:
         return counts if price is None else jnp.asarray(_settle(np.array(counts), **arrays))
 
 
-def _check_shapes(arguments) -> int:
+def _check_shapes(arguments: Mapping[str, Any]) -> int:
     """Returns M, or says which argument's shape does not go with the scores'."""
     shapes = {name: np.shape(value) for name, value in arguments.items()}
     scores = shapes.pop("scores")
@@ -88,7 +100,7 @@ def _check_shapes(arguments) -> int:
     return scores[0]
 
 
-def _check_values(values, num_tasks: int, *, priced: bool) -> None:
+def _check_values(values: Mapping[str, np.ndarray], num_tasks: int, *, priced: bool) -> None:
     """Raises for the concrete `values` (float64, without those that are traced)."""
     whole = ("floor", "capacity") if priced else ("floor", "capacity", "budget")
     for name, value in values.items():
@@ -130,7 +142,7 @@ def _slack(num_tasks: int, dtype, priced: bool) -> float:
     return 1 + 2 * num_tasks * float(jnp.finfo(dtype).eps) if priced else 1.0
 
 
-def _normalise(arguments, num_tasks: int) -> dict[str, Array | None]:
+def _normalise(arguments: Mapping[str, Any], num_tasks: int) -> dict[str, Any]:
     """Arrays for `_split`: counts in int32, money and scores in the default float type."""
     dtype = jnp.result_type(float)
 

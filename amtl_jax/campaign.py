@@ -1,10 +1,12 @@
 """The plan of a campaign: budgets and floors of its rounds, checked before anything is bought."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from amtl_jax.planning import round_floor, split_budget
+from amtl_jax.types import Numbers
 
 # First a broad look, then at least three rounds that learn from it: growth 1.5 after the first.
 SCHEDULE = (0.300, 0.147, 0.221, 0.332)
@@ -30,7 +32,7 @@ class Floor(NamedTuple):
 _MOST = np.iinfo(np.int32).max  # counts are int32
 
 
-def source_capacity(capacity, num_sources: int) -> np.ndarray:
+def source_capacity(capacity: Numbers | None, num_sources: int) -> np.ndarray:
     """Validates `[M]` whole capacities >= 0; None and inf are as many as int32 can count."""
     array = np.full(num_sources, np.inf) if capacity is None else np.asarray(capacity, float)
     is_count = (array >= 0) & (np.isinf(array) | (array == np.floor(array)))
@@ -42,7 +44,7 @@ def source_capacity(capacity, num_sources: int) -> np.ndarray:
     return np.minimum(array, _MOST).astype(np.int64)
 
 
-def source_price(price, num_sources: int) -> np.ndarray:
+def source_price(price: Numbers, num_sources: int) -> np.ndarray:
     """Validates `[M]` positive prices."""
     array = np.asarray(price, float)
     if array.shape != (num_sources,) or not (np.isfinite(array).all() and (array > 0).all()):
@@ -53,7 +55,14 @@ def source_price(price, num_sources: int) -> np.ndarray:
     return array
 
 
-def plan_rounds(budget, shares, floor: Floor, num_sources, capacity, prices):
+def plan_rounds(
+    budget: float,
+    shares: Sequence[float],
+    floor: Floor,
+    num_sources: int,
+    capacity: np.ndarray,
+    prices: np.ndarray | None,
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Budgets and floors of all rounds as Python numbers; raises where they cannot be met."""
     floor_options = {"count": floor.count, "share": floor.share, "root": floor.root}
     if prices is None:

@@ -14,6 +14,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike, DTypeLike
 
 from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
 
@@ -76,7 +78,7 @@ def add_stats(*stats: HeadStats) -> HeadStats:
     return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves), *stats)
 
 
-def solve_heads(stats: HeadStats, *, ridge, intercept: bool = True) -> Heads:
+def solve_heads(stats: HeadStats, *, ridge: ArrayLike, intercept: bool = True) -> Heads:
     """Solves the weighted ridge least squares of all M heads.
 
     Minimises `Σ ω ‖y − c − Wᵀφ‖² + ridge ‖W‖²` for each task, the intercept c unpenalised: with an
@@ -105,14 +107,14 @@ def solve_heads(stats: HeadStats, *, ridge, intercept: bool = True) -> Heads:
     return _solve_all(stats, ridge, intercept=intercept)
 
 
-def ridge_per_task(function: str, ridge, num_tasks: int, dtype) -> Array:
+def ridge_per_task(function: str, ridge: ArrayLike, num_tasks: int, dtype: DTypeLike) -> Array:
     """Brings a ridge to `[M]`, or raises `ValueError` for a wrong shape or a bad concrete value."""
     if jnp.shape(ridge) not in ((), (num_tasks,)):
         raise ValueError(
             f"{function} expects ridge as a scalar or of shape [{num_tasks}], got shape "
             f"{list(jnp.shape(ridge))}."
         )
-    if not isinstance(ridge, jax.core.Tracer):
+    if not isinstance(ridge, Tracer):
         value = np.asarray(ridge)
         if not (np.isfinite(value).all() and (value >= 0).all()):
             raise ValueError(f"{function} expects a finite ridge >= 0, got {ridge}.")
@@ -162,7 +164,7 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     )
 
 
-def _cholesky(system: Array, epsilon: Array) -> Array:
+def _cholesky(system: Array, epsilon: ArrayLike) -> Array:
     """Cholesky factor of a unit-diagonal matrix, raised by the least 4ε·8ʲ that makes one exist.
 
     The search is no part of the derivative: heads are differentiable by features and labels.

@@ -24,6 +24,7 @@ from amtl_jax.types import (
     Heads,
     Learner,
     LearnerState,
+    Numbers,
     RoundInfo,
     Strategy,
     TaskBatch,
@@ -41,8 +42,8 @@ def active_learner(
     budget: float,
     schedule: Sequence[float] = SCHEDULE,
     floor: Floor = Floor(),  # noqa: B008  (an immutable tuple)
-    capacity=None,
-    price=None,
+    capacity: Numbers | None = None,
+    price: Numbers | None = None,
     penalty: float | None = None,
     penalties: Sequence[float] = PENALTIES,
 ) -> Learner:

@@ -7,11 +7,14 @@ weight 0 change nothing, a NaN score gives NaN, and so does a metric whose class
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from amtl_jax.types import Array
 
 
-def accuracy(scores, labels, *, threshold: float = 0.5, weight=None) -> Array:
+def accuracy(
+    scores: ArrayLike, labels: ArrayLike, *, threshold: float = 0.5, weight: ArrayLike | None = None
+) -> Array:
     """Share of rows whose prediction, 1 where the score exceeds `threshold`, is the label.
 
     Args:
@@ -27,14 +30,16 @@ def accuracy(scores, labels, *, threshold: float = 0.5, weight=None) -> Array:
     return _mean(_hits(scores, positive, threshold), weight)
 
 
-def balanced_accuracy(scores, labels, *, threshold: float = 0.5, weight=None) -> Array:
+def balanced_accuracy(
+    scores: ArrayLike, labels: ArrayLike, *, threshold: float = 0.5, weight: ArrayLike | None = None
+) -> Array:
     """Mean of the accuracies on the positive and on the negative rows. Arguments as `accuracy`."""
     scores, positive, weight = _rows("balanced_accuracy", scores, labels, weight)
     hits = _hits(scores, positive, threshold)
     return (_mean(hits, weight * positive) + _mean(hits, weight * ~positive)) / 2
 
 
-def roc_auc(scores, labels, *, weight=None) -> Array:
+def roc_auc(scores: ArrayLike, labels: ArrayLike, *, weight: ArrayLike | None = None) -> Array:
     """Probability that a positive row scores above a negative one; ties count one half.
 
     Args:
@@ -63,7 +68,9 @@ def roc_auc(scores, labels, *, weight=None) -> Array:
     return jnp.where(jnp.any(jnp.isnan(scores)), jnp.nan, auc)
 
 
-def mean_squared_error(predictions, labels, *, weight=None) -> Array:
+def mean_squared_error(
+    predictions: ArrayLike, labels: ArrayLike, *, weight: ArrayLike | None = None
+) -> Array:
     """Weighted mean of (prediction − label)².
 
     Args:
@@ -78,7 +85,9 @@ def mean_squared_error(predictions, labels, *, weight=None) -> Array:
     return _mean((predictions - jnp.asarray(labels, predictions.dtype)) ** 2, weight)
 
 
-def _rows(name: str, scores, labels, weight) -> tuple[Array, Array, Array]:
+def _rows(
+    name: str, scores: ArrayLike, labels: ArrayLike, weight: ArrayLike | None
+) -> tuple[Array, Array, Array]:
     """Scores, positive labels and weights as `[n]` arrays of float, bool, float."""
     weight = jnp.ones(np.shape(scores)) if weight is None else weight
     shapes = [list(np.shape(value)) for value in (scores, labels, weight)]
@@ -90,16 +99,23 @@ def _rows(name: str, scores, labels, weight) -> tuple[Array, Array, Array]:
     return jnp.asarray(scores, float), jnp.asarray(labels) > 0.5, jnp.asarray(weight, float)
 
 
-def _hits(scores, positive, threshold) -> Array:
+def _hits(scores: Array, positive: Array, threshold: float) -> Array:
     return jnp.where(jnp.isnan(scores), jnp.nan, (scores > threshold) == positive)
 
 
-def _mean(values, weight) -> Array:
+def _mean(values: Array, weight: Array) -> Array:
     """Weighted mean over the rows of positive weight; NaN where there is none."""
     return jnp.sum(jnp.where(weight > 0, weight * values, 0)) / jnp.sum(weight)
 
 
-def excess_risk(encoder_weight, head, truth, *, bias=0.0, input_covariance=None) -> Array:
+def excess_risk(
+    encoder_weight: ArrayLike,
+    head: ArrayLike,
+    truth: ArrayLike,
+    *,
+    bias: ArrayLike = 0.0,
+    input_covariance: ArrayLike | None = None,
+) -> Array:
     """Excess risk `E(xᵀB̂ŵ + bias − xᵀθ_T)²` of a linear predictor, for centred inputs.
 
     Args:
@@ -124,7 +140,9 @@ def excess_risk(encoder_weight, head, truth, *, bias=0.0, input_covariance=None)
     return jnp.sum(error * spread) + jnp.asarray(bias, error.dtype) ** 2
 
 
-def representation_risk(encoder_weight, truth, *, input_covariance=None) -> Array:
+def representation_risk(
+    encoder_weight: ArrayLike, truth: ArrayLike, *, input_covariance: ArrayLike | None = None
+) -> Array:
     """Risk that the best head leaves, `min_w E(xᵀθ_T − xᵀB̂w)²`: what the representation costs.
 
     Args:
@@ -152,7 +170,7 @@ def representation_risk(encoder_weight, truth, *, input_covariance=None) -> Arra
     return jnp.sum(residual**2)
 
 
-def subspace_distance(a, b) -> Array:
+def subspace_distance(a: ArrayLike, b: ArrayLike) -> Array:
     """Sine of the largest principal angle between the column spaces of `a` and `b`, in [0, 1].
 
     Taken from the residual of projecting one onto the other, so that small angles keep their
@@ -176,7 +194,7 @@ def subspace_distance(a, b) -> Array:
     return jnp.linalg.norm(_outside(first, second), ord=2)
 
 
-def _outside(basis, vectors) -> Array:
+def _outside(basis: Array, vectors: Array) -> Array:
     """Part of `vectors` orthogonal to an orthonormal `basis`; twice is enough (Kahan)."""
     for _ in range(2):
         inside = jnp.matmul(basis.T, vectors, precision="highest")
@@ -184,7 +202,7 @@ def _outside(basis, vectors) -> Array:
     return vectors
 
 
-def _expect(function: str, name: str, value, shape: tuple[int | str, ...]) -> None:
+def _expect(function: str, name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> None:
     """Raises unless the shape fits; a letter in `shape` stands for any size."""
     got = np.shape(value)
     wanted = [want if isinstance(want, int) else size for want, size in zip(shape, got)]

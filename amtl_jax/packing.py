@@ -7,8 +7,9 @@ one task each cost at most one partly filled block a task, whatever the allocati
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from amtl_jax.types import TaskBatch
+from amtl_jax.types import Numbers, TaskBatch
 
 _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 8, 256
 
@@ -51,7 +52,16 @@ def default_block_rows(num_rows: int, num_tasks: int) -> int:
     return int(np.clip(2**power, _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS))
 
 
-def pack(x, y, task, *, num_tasks: int, block_rows=None, num_blocks=None, weight=None) -> TaskBatch:
+def pack(
+    x: ArrayLike,
+    y: ArrayLike,
+    task: Numbers,
+    *,
+    num_tasks: int,
+    block_rows: int | None = None,
+    num_blocks: int | None = None,
+    weight: Numbers | None = None,
+) -> TaskBatch:
     """Packs rows of many tasks into blocks, sorted by task.
 
     A host function: NumPy in, a `TaskBatch` on the default device out. Rows of a task keep their
@@ -110,7 +120,9 @@ def pack(x, y, task, *, num_tasks: int, block_rows=None, num_blocks=None, weight
     return TaskBatch(to_blocks(x), to_blocks(y), to_blocks(weight), jnp.asarray(block_task))
 
 
-def _checked_rows(x, y, task, num_tasks, weight):
+def _checked_rows(
+    x: ArrayLike, y: ArrayLike, task: Numbers, num_tasks: int, weight: Numbers | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Validates the rows and brings them to canonical dtypes; see `pack`."""
     x, y, task = np.asarray(x), np.asarray(y), np.asarray(task)
     if y.ndim == 1:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from amtl_jax.allocation import allocate
 from amtl_jax.relevance import basis_pursuit, min_norm
@@ -25,7 +26,13 @@ class Risk(NamedTuple):
 
 
 def first_order_risk(
-    source_heads, target_head, counts, *, noise_variance, input_dim: int, num_target: int
+    source_heads: ArrayLike,
+    target_head: ArrayLike,
+    counts: ArrayLike,
+    *,
+    noise_variance: float | Array,
+    input_dim: int,
+    num_target: int,
 ) -> Risk:
     """Predicts the target's excess risk after buying `counts` samples.
 
@@ -81,7 +88,7 @@ def first_order_risk(
     )
 
 
-def saving(source_heads, target_head) -> Array:
+def saving(source_heads: ArrayLike, target_head: ArrayLike) -> Array:
     """How many times fewer samples the best split needs than the uniform one, for equal risk.
 
     `M ‖nu2‖₂² / ‖nu1‖₁²` with nu2 the minimum-norm and nu1 the basis-pursuit relevance: the
@@ -108,7 +115,7 @@ def saving(source_heads, target_head) -> Array:
     return jnp.where(uniform.ok & best.ok, ratio, jnp.nan)
 
 
-def _check_heads(name: str, source_heads, target_head) -> tuple[int, int]:
+def _check_heads(name: str, source_heads: ArrayLike, target_head: ArrayLike) -> tuple[int, int]:
     shape, target_shape = np.shape(source_heads), np.shape(target_head)
     if len(shape) != 2 or target_shape != shape[1:]:
         raise ValueError(
@@ -118,11 +125,11 @@ def _check_heads(name: str, source_heads, target_head) -> tuple[int, int]:
     return shape
 
 
-def split_budget(total: int, shares: Sequence[float]) -> tuple[int, ...]:
+def split_budget(total: float, shares: Sequence[float]) -> tuple[int, ...]:
     """Splits a total budget into whole round budgets in proportion to `shares`.
 
     Args:
-      total: samples of all rounds.
+      total: samples of all rounds, a whole number.
       shares: one positive number a round, any scale.
 
     Returns:

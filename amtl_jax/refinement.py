@@ -5,6 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from amtl_jax.heads import NEGLIGIBLE, ridge_per_task
 from amtl_jax.types import Array, Heads, TaskBatch
@@ -14,7 +16,7 @@ _ROW_REFINEMENTS = 3
 
 
 def refine_heads(
-    heads: Heads, features: Array, batch: TaskBatch, *, ridge, intercept: bool = True
+    heads: Heads, features: Array, batch: TaskBatch, *, ridge: ArrayLike, intercept: bool = True
 ) -> Heads:
     """Improves heads from the rows, where their Gram matrix is too ill-conditioned for floats.
 
@@ -42,7 +44,7 @@ def refine_heads(
       Demmel, Grigori, Hoemmen, Langou. Communication-optimal parallel and sequential QR. 2012.
     """
     task = batch.task
-    if not isinstance(task, jax.core.Tracer) and (np.diff(np.asarray(task)) < 0).any():
+    if not isinstance(task, Tracer) and (np.diff(np.asarray(task)) < 0).any():
         raise ValueError(
             "refine_heads expects blocks sorted by task, as `pack` makes them; pack the rows of "
             "joined batches again."
@@ -53,7 +55,9 @@ def refine_heads(
 
 
 @functools.partial(jax.jit, static_argnames="intercept")
-def _refine(heads: Heads, features: Array, batch: TaskBatch, ridge: Array, *, intercept: bool):
+def _refine(
+    heads: Heads, features: Array, batch: TaskBatch, ridge: Array, *, intercept: bool
+) -> Heads:
     """The corrections of `refine_heads`."""
     num_tasks, num_features, _ = heads.weight.shape
     dtype = features.dtype

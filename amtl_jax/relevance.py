@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from amtl_jax._l1 import matmul, solve_basis_pursuit, solve_lasso
 from amtl_jax.types import Array, Relevance
@@ -159,7 +160,7 @@ def _prepare(source_heads: Array, target_head: Array) -> _Problem:
     for name, value in (("source_heads", source_heads), ("target_head", target_head)):
         if jnp.issubdtype(value.dtype, jnp.complexfloating):
             raise ValueError(f"{name}: expected real numbers, got {value.dtype}")
-        if not isinstance(value, jax.core.Tracer) and not jnp.all(jnp.isfinite(value)):
+        if not isinstance(value, Tracer) and not jnp.all(jnp.isfinite(value)):
             bad = int(jnp.sum(~jnp.isfinite(value)))
             raise ValueError(f"{name}: expected finite values, got {bad} NaN or infinite")
     dtype = jnp.result_type(source_heads, target_head, jnp.float32)
@@ -182,7 +183,7 @@ def _check_weight(name: str, value: float | Array, dtype: jnp.dtype) -> tuple[Ar
     if value.shape:
         raise ValueError(f"{name}: expected a scalar, got shape {value.shape}")
     valid = (value >= 0) & (value < jnp.inf)
-    if not isinstance(value, jax.core.Tracer) and not valid:
+    if not isinstance(value, Tracer) and not valid:
         raise ValueError(f"{name}: expected a finite number of at least 0, got {float(value)}")
     return jnp.where(valid, value, 0), valid
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from amtl_jax.encoding import encode_live
 from amtl_jax.heads import head_stats
-from amtl_jax.types import Array, Encoder, Heads, HeadStats, Params, TaskBatch
+from amtl_jax.types import Array, Encoder, Heads, HeadStats, Numbers, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
 # Relative to the mean eigenvalue of the centred Gram matrix: from no to total shrinkage.
@@ -31,7 +31,12 @@ class LooRidge(NamedTuple):
 
 
 def loo_ridge(
-    features: Array, y: Array, weight: Array, *, relative_ridges=RELATIVE_RIDGES, intercept=True
+    features: Array,
+    y: Array,
+    weight: Array,
+    *,
+    relative_ridges: Numbers = RELATIVE_RIDGES,
+    intercept: bool = True,
 ) -> LooRidge:
     """Fits one ridge head with the strength that minimises the exact leave-one-out error.
 

@@ -114,7 +114,7 @@ def canny_edges(key: Array, image: Array) -> Array:
     magnitude = jnp.sqrt(gradient[0] ** 2 + gradient[1] ** 2)
     inner = np.zeros((SIDE, SIDE), bool)
     inner[1:-1, 1:-1] = True  # nothing is known of what lies beyond the border
-    weak = inner & (magnitude >= _CANNY_LOW) & _is_ridge(gradient, magnitude)
+    weak = (magnitude >= _CANNY_LOW) & inner & _is_ridge(gradient, magnitude)
     return _connected(weak & (magnitude >= _CANNY_HIGH), weak).astype(image.dtype)
 
 

@@ -91,7 +91,9 @@ def zigzag(key: Array, image: Array) -> Array:
     return image + jnp.sum(jax.vmap(_segment)(cols[:-1], rows[:-1], cols[1:], rows[1:]), 0)
 
 
-def _segment(col_start: Array, row_start: Array, col_end: Array, row_end: Array) -> Array:
+def _segment(
+    col_start: Array | float, row_start: Array, col_end: Array | float, row_end: Array
+) -> Array:
     """Draws the part of a line between two columns, 1 on it and fading vertically, `[28, 28]`."""
     row, col = jnp.mgrid[:SIDE, :SIDE].astype(jnp.float32)
     slope = (row_end - row_start) / (col_end - col_start)

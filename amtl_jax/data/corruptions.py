@@ -36,7 +36,8 @@ def shot_noise(key: Array, image: Array) -> Array:
     rate = 3 * image
     tail = jax.random.uniform(key, image.shape, image.dtype) * jnp.exp(rate)
     steps = (tail >= 1, tail >= 1 + rate, tail >= 1 + rate + rate**2 / 2)
-    return sum(step.astype(image.dtype) for step in steps) / 3
+    one, two, three = (step.astype(image.dtype) for step in steps)
+    return (one + two + three) / 3
 
 
 def impulse_noise(key: Array, image: Array) -> Array:
@@ -88,7 +89,7 @@ def _signs(key: Array, shape: tuple[int, ...]) -> Array:
     return 2 * jax.random.randint(key, shape, 0, 2, jnp.int32) - 1
 
 
-def _warp(image: Array, matrix: tuple[tuple[Array, Array], tuple[Array, Array]]) -> Array:
+def _warp(image: Array, matrix: tuple[tuple[Array | float, Array], ...]) -> Array:
     """Reads the image, bilinearly and 0 outside, where `matrix` maps each pixel about the centre.
 
     The matrix acts on (column, row), in that order.

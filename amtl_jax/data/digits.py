@@ -51,7 +51,7 @@ class DigitSplits(NamedTuple):
     test: np.ndarray
 
 
-def digit_pool(*, seed: int = 0, cache_dir: str | os.PathLike | None = None) -> DigitPool:
+def digit_pool(*, seed: int = 0, cache_dir: str | os.PathLike[str] | None = None) -> DigitPool:
     """Returns 5,000 MNIST digits, each corrupted once by each corruption of MNIST-C.
 
     Image `i` under corruption `c` is drawn with `fold_in(fold_in(key(seed), c), i)` and rounded
@@ -129,7 +129,7 @@ def digit_splits(
     return DigitSplits(*np.split(order[: ends[-1]], ends[:-1]))
 
 
-def _cache_folder(cache_dir: str | os.PathLike | None) -> Path:
+def _cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path:
     """Returns the folder that holds cache files; it need not exist."""
     if cache_dir is not None:
         return Path(cache_dir)
@@ -141,11 +141,12 @@ def _cache_folder(cache_dir: str | os.PathLike | None) -> Path:
 
 def _fingerprint(seed: int) -> str:
     """Returns 16 hex digits that change with whatever changes the pool."""
-    folder = resources.files(__package__)
+    folder = resources.files("amtl_jax.data")
     digest = hashlib.sha256()
     for name in _SOURCES:
         digest.update(folder.joinpath(name).read_bytes())
-    generator = jax.config.jax_default_prng_impl, jax.config.jax_threefry_partitionable
+    settings = ("jax_default_prng_impl", "jax_threefry_partitionable")
+    generator = tuple(getattr(jax.config, name) for name in settings)
     digest.update(repr((seed, _SHAPE, generator)).encode())
     return digest.hexdigest()[:16]
 

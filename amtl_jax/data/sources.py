@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from amtl_jax.types import Array
+from amtl_jax.types import Array, Numbers
 
 
 class Rows(NamedTuple):
@@ -40,7 +40,7 @@ class TaskSource(Protocol):
     input_shape: tuple[int, ...]
     num_outputs: int
 
-    def draw(self, key: Array, counts, *, start=None) -> Rows:
+    def draw(self, key: Array, counts: np.ndarray, *, start: np.ndarray | None = None) -> Rows:
         """Draws samples `start[m] … start[m] + counts[m]` of each task's fixed random order.
 
         The order depends on `key` and the source alone. Successive draws therefore never repeat
@@ -57,7 +57,9 @@ class TaskSource(Protocol):
         ...
 
 
-def checked_range(source: TaskSource, counts, start) -> tuple[np.ndarray, np.ndarray]:
+def checked_range(
+    source: TaskSource, counts: Numbers, start: Numbers | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns `(start, stop)` `[M]` of a draw, or raises where a task cannot give it."""
     counts = np.asarray(counts)
     num_tasks = len(source.names)
@@ -95,6 +97,12 @@ class ArraySource:
     Raises:
       ValueError: if a task has no pool or is empty, or shapes differ, or NaN or Inf occur.
     """
+
+    names: tuple[str, ...]
+    capacity: np.ndarray
+    price: np.ndarray
+    input_shape: tuple[int, ...]
+    num_outputs: int
 
     def __init__(
         self,
@@ -139,7 +147,7 @@ class ArraySource:
         if not (np.isfinite(self.price).all() and (self.price > 0).all()):
             raise ValueError(f"ArraySource expects positive finite prices, got {prices}.")
 
-    def draw(self, key: Array, counts, *, start=None) -> Rows:
+    def draw(self, key: Array, counts: Numbers, *, start: Numbers | None = None) -> Rows:
         """Draws without replacement; see `TaskSource.draw`."""
         start, stop = checked_range(self, counts, start)
         task, position = row_positions(start, stop)

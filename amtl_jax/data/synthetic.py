@@ -8,7 +8,7 @@ import numpy as np
 
 from amtl_jax.data.scenarios import SyntheticTruth
 from amtl_jax.data.sources import Rows, checked_range, row_positions
-from amtl_jax.types import Array
+from amtl_jax.types import Array, Numbers
 
 
 class _Family(NamedTuple):
@@ -27,6 +27,12 @@ class SyntheticSource:
       capacity: samples that each task can give.
     """
 
+    names: tuple[str, ...]
+    capacity: np.ndarray
+    price: np.ndarray
+    input_shape: tuple[int, ...]
+    num_outputs: int
+
     def __init__(self, truth: SyntheticTruth, *, capacity: int = 2**30):
         theta = np.concatenate([truth.source_theta(), truth.target_theta()[None]])
         num_tasks, input_dim, num_outputs = len(theta) - 1, *theta.shape[1:]
@@ -43,7 +49,7 @@ class SyntheticSource:
         self.input_shape = (input_dim,)
         self.num_outputs = num_outputs
 
-    def draw(self, key: Array, counts, *, start=None) -> Rows:
+    def draw(self, key: Array, counts: Numbers, *, start: Numbers | None = None) -> Rows:
         """Draws fresh samples; see `TaskSource.draw`."""
         start, stop = checked_range(self, counts, start)
         return self._generate(key, *row_positions(start, stop))
@@ -53,7 +59,7 @@ class SyntheticSource:
         task = np.full(count, len(self.names), np.int32)
         return self._generate(key, task, np.arange(count))
 
-    def _generate(self, key, task, row) -> Rows:
+    def _generate(self, key: Array, task: np.ndarray, row: np.ndarray) -> Rows:
         x, y = _samples(key, self._family, task, row.astype(np.int32))
         return Rows(np.asarray(x), np.asarray(y), task)
 

@@ -21,8 +21,7 @@ _PRECISION = jax.lax.Precision.HIGHEST
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> Array:
     """Slides a kernel over images, stride 1, in full float32.
 
     Args:
@@ -33,6 +32,11 @@ def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], tuple[int,
     Returns:
       `[n, H', W', C']`.
     """
+    return _convolve(x, kernel, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x, kernel, padding):
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, precision=_PRECISION
     )
@@ -55,7 +59,7 @@ def _convolve_backward(padding, saved, grad):
     return by_x, by_kernel.transpose(1, 2, 0, 3)
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def max_pool(x: Array) -> Array:

@@ -62,4 +62,4 @@ def module_encoder(module: nn.Module, *, chunk_rows: int | None = CHUNK_ROWS) ->
             )
         return variables
 
-    return Encoder(init, module.apply, num_features, chunk_rows)
+    return Encoder(init, module.apply, num_features, chunk_rows)  # pyright: ignore[reportArgumentType]

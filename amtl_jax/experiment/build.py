@@ -1,12 +1,10 @@
-"""From a config to the parts of an experiment: tasks, fitter, learner."""
+"""From a config to the parts of an experiment: tasks and learner."""
 
-import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from amtl_jax.campaign import Floor
 from amtl_jax.data.corruptions import CORRUPTIONS
@@ -14,25 +12,21 @@ from amtl_jax.data.digits import digit_pool, digit_splits
 from amtl_jax.data.scenarios import SyntheticTruth, synthetic_truth
 from amtl_jax.data.sources import ArraySource, Rows, TaskSource
 from amtl_jax.data.synthetic import SyntheticSource
-from amtl_jax.encoders.conv import conv_encoder
-from amtl_jax.encoders.identity import identity_encoder
-from amtl_jax.encoders.linear import linear_encoder
-from amtl_jax.encoders.mlp import mlp_encoder
-from amtl_jax.encoders.modules import module_encoder
-from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig, SyntheticConfig
-from amtl_jax.fitting.frozen import frozen_fitter
-from amtl_jax.fitting.lbfgs import lbfgs_fitter
-from amtl_jax.fitting.minibatch import minibatch_fitter
-from amtl_jax.fitting.variable_projection import variable_projection_fitter
+from amtl_jax.experiment.config import (
+    Config,
+    ConfigError,
+    DigitsConfig,
+    SyntheticConfig,
+)
+from amtl_jax.experiment.representation import build_fitter
 from amtl_jax.learner import active_learner
 from amtl_jax.packing import default_block_rows, max_blocks, pack
 from amtl_jax.strategies.a_mtrl import a_mtrl
 from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl
 from amtl_jax.strategies.one_of import one_of
 from amtl_jax.strategies.uniform import uniform
-from amtl_jax.types import Array, Encoder, Fitter, Learner, Strategy, TaskBatch
+from amtl_jax.types import Array, Encoder, Learner, Strategy, TaskBatch
 
-DEFAULT_FEATURES = 50
 RULES: dict[str, Callable[..., Strategy]] = {
     "uniform": uniform,
     "a_mtrl": a_mtrl,
@@ -130,81 +124,6 @@ def _synthetic(config: Config, data: SyntheticConfig) -> Problem:
         return source.draw_target(key, config.num_target)
 
     return Problem(source, f"{data.scenario} target", draw_target, test, False, truth)
-
-
-def module_text(module: Any) -> str:
-    """How a module prints, in one line and the same in every process: without addresses."""
-    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).split())
-
-
-def build_encoder(config: Config, problem: Problem, module: Any = None) -> Encoder:
-    """Builds the representation.
-
-    Args:
-      config: of the run.
-      problem: its tasks.
-      module: a linen module, where `encoder.kind` is `module`.
-
-    Raises:
-      ConfigError: if the kind asks for a module and there is none, or the other way round.
-      TypeError: if the module is none of linen's or has no `num_features`.
-      ValueError: if a setting is out of range, or does not fit the inputs.
-    """
-    settings = config.encoder
-    if (settings.kind == "module") != (module is not None):
-        raise ConfigError(
-            f"encoder.kind is {settings.kind!r}, but "
-            + ("no module was given" if module is None else f"the module {module_text(module)} was given")
-            + ": a linen module of your own goes with the kind 'module', from get_encoder() in the "
-            "config file or as run(..., encoder=...)."
-        )
-    num_features = settings.num_features or DEFAULT_FEATURES
-    if settings.kind == "mlp":
-        return mlp_encoder(num_features, widths=settings.widths or (256,))
-    if settings.kind == "conv":
-        channels = settings.widths or (32, 64)
-        return conv_encoder(num_features, channels=channels, pool_each=settings.pool_each)
-    if settings.kind == "identity":
-        num_inputs = int(np.prod(problem.source.input_shape))
-        return identity_encoder(settings.num_features or num_inputs)
-    if settings.kind == "module":
-        encoder = module_encoder(module)
-        if settings.num_features not in (None, encoder.num_features):
-            raise ConfigError(
-                f"encoder.num_features is {settings.num_features}, but the module has "
-                f"num_features={encoder.num_features}. Set one of them, or both alike."
-            )
-        return encoder
-    return linear_encoder(num_features)
-
-
-def build_fitter(config: Config, encoder: Encoder, num_tasks: int) -> Fitter:
-    """Builds the fit of the representation for M sources and the target.
-
-    Raises:
-      ValueError: if a setting is out of range.
-    """
-    fit, kind = config.fit, config.encoder.kind
-    options = {"num_tasks": num_tasks, "intercept": fit.intercept}
-    if kind == "identity":
-        return frozen_fitter(encoder, **options)
-    if fit.method == "lbfgs" or (fit.method is None and kind == "linear"):
-        return lbfgs_fitter(encoder, num_steps=fit.num_steps, tolerance=fit.tolerance, **options)
-    rate = fit.learning_rate
-    if fit.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(rate, fit.num_steps)
-    optimizer = optax.adam(rate) if fit.optimizer == "adam" else optax.sgd(rate, momentum=0.9)
-    if fit.batch_rows is None:
-        return variable_projection_fitter(encoder, optimizer, num_steps=fit.num_steps, **options)
-    return minibatch_fitter(
-        encoder,
-        optimizer,
-        num_steps=fit.num_steps,
-        batch_rows=fit.batch_rows,
-        stop_share=fit.stop_share,
-        patience=fit.patience,
-        **options,
-    )
 
 
 def build_learner(

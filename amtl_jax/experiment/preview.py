@@ -12,6 +12,7 @@ from amtl_jax.allocation import allocate
 from amtl_jax.experiment import build
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.observer import Observer
+from amtl_jax.experiment.representation import build_fitter
 from amtl_jax.experiment.rounds import Setting, num_rounds, prepare
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import LearnerState, TaskBatch
@@ -188,7 +189,7 @@ def _short_fit(setting: Setting, num_steps: int, batch: TaskBatch) -> Cost:
     config, num_tasks = setting.config, len(setting.problem.source.names) + 1
     fit = dataclasses.replace(config.fit, num_steps=num_steps, tolerance=0.0)
     config = dataclasses.replace(config, fit=fit)
-    fitter = build.build_fitter(config, setting.encoder, num_tasks)
+    fitter = build_fitter(config, setting.encoder, num_tasks)
     params = jax.jit(fitter.init)(jax.random.key(0), batch, _penalty(config))
     return _timed(jax.jit(fitter.fit), params, batch, _penalty(config))
 

@@ -16,6 +16,7 @@ from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.records import TARGET_ONLY, round_record, target_only_record
+from amtl_jax.experiment.representation import build_encoder
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.target import loo_ridge
 from amtl_jax.types import Array, Encoder, Learner, LearnerState, RoundInfo
@@ -54,7 +55,7 @@ def prepare(config: Config, observer: Observer, module: Any = None) -> Setting:
     learner, rules, jitted = None, (), (None, None)
     try:
         problem = build.build_problem(config)
-        encoder = build.build_encoder(config, problem, module)
+        encoder = build_encoder(config, problem.source.input_shape, module)
         if any(arm in build.RULES for arm in config.arms):
             learner, rules = build.build_learner(config, problem, encoder)
             jitted = jax.jit(learner.ask), jax.jit(learner.tell)

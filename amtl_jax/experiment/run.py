@@ -17,6 +17,7 @@ from amtl_jax.experiment.examples import choose_examples, image_shape, write_exa
 from amtl_jax.experiment.journal import Journal, Slot
 from amtl_jax.experiment.observer import LogObserver, Observer, Plan
 from amtl_jax.experiment.records import TARGET_ONLY
+from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.result import RunResult, ranking, read_result
 from amtl_jax.experiment.rounds import (
     Setting,
@@ -67,7 +68,7 @@ def run(
     """
     started = time.monotonic()
     if encoder is not None:  # a workdir belongs to one module, known by how it prints
-        named = dataclasses.replace(config.encoder, module=build.module_text(encoder))
+        named = dataclasses.replace(config.encoder, module=module_text(encoder))
         config = dataclasses.replace(config, encoder=named)
     check(config)
     workdir, observer = Path(workdir), observer or LogObserver()

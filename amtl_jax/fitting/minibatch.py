@@ -20,6 +20,9 @@ from amtl_jax.heads import head_stats, predict_heads, solve_heads
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, HeadStats, Params, TaskBatch
 
 _GOLDEN = 0.6180339887
+# Heads of few rows over-fit at the fit's own ridge, whatever the representation is worth: the
+# held-out error that stops a fit is the least over these multiples of it.
+_RIDGES = (1.0, 10.0, 100.0)
 
 
 class _Descent(NamedTuple):
@@ -30,7 +33,7 @@ class _Descent(NamedTuple):
     features: Array  # [B, R, K] of every row, as last computed
     stats: HeadStats  # their statistics over the rows that are trained on
     gradient: Params  # sum over the pass
-    held_out: tuple[Array, Array]  # squared error and weight over the pass
+    held_out: tuple[Array, Array]  # squared error [ridges] and weight [] over the pass
 
 
 class _Passes(NamedTuple):
@@ -138,10 +141,16 @@ def minibatch_fitter(
                 error = jnp.sum((some.y - predict_heads(heads, features, some)) ** 2, axis=-1)
                 share = jnp.sum(real) / num_live  # of the blocks that hold rows
                 loss = jnp.sum(some.weight * error) / (total * share)
-                found = jnp.sum(held_out * error), jnp.sum(held_out)
-                return loss + penalty * squared_norm(params), (fixed, stats, found)
+                return loss + penalty * squared_norm(params), (fixed, stats, own)
 
-            gradient, (features, stats, found) = jax.grad(objective, has_aux=True)(descent.params)
+            def held_out_error(features, own, ridge):
+                heads = solve_heads(own, ridge=ridge * penalty * total, intercept=intercept)
+                error = jnp.sum((some.y - predict_heads(heads, features, some)) ** 2, axis=-1)
+                return jnp.sum(held_out * error)
+
+            gradient, (features, stats, own) = jax.grad(objective, has_aux=True)(descent.params)
+            errors = [held_out_error(features, own, ridge) for ridge in _RIDGES]
+            found = jnp.stack(errors), jnp.sum(held_out)
             updates, state = optimizer.update(gradient, descent.optimizer_state, descent.params)
             return _Descent(
                 params=optax.apply_updates(descent.params, updates),
@@ -161,14 +170,14 @@ def minibatch_fitter(
                 # Sums of differences drift: once a pass they are formed anew.
                 stats=head_stats_of(passes.descent.features),
                 gradient=jax.tree.map(jnp.zeros_like, params),
-                held_out=(zero, zero),
+                held_out=nothing,
             )
             descent = jax.lax.fori_loop(
                 0, count, lambda position, descent: step(position, order, descent), fresh
             )
             error, weight = descent.held_out
             # Without held-out rows the last parameters are the best known.
-            loss = jnp.where(weight > 0, error / jnp.where(weight > 0, weight, 1), -jnp.inf)
+            loss = jnp.where(weight > 0, error.min() / jnp.where(weight > 0, weight, 1), -jnp.inf)
             better = (loss < passes.best_loss) | (weight == 0)
             norm = optax.tree.norm(descent.gradient) / jnp.maximum(count, 1)
             return _Passes(
@@ -188,6 +197,7 @@ def minibatch_fitter(
             return (passes.steps < num_steps) & (passes.misses < patience) & (num_live > 0)
 
         zero = jnp.zeros((), batch.weight.dtype)
+        nothing = jnp.zeros(len(_RIDGES), zero.dtype), zero
         features = encode_live(encoder, params, batch.x, batch.weight)
         start = _Descent(
             params=params,
@@ -195,7 +205,7 @@ def minibatch_fitter(
             features=features,
             stats=head_stats_of(features),
             gradient=jax.tree.map(jnp.zeros_like, params),
-            held_out=(zero, zero),
+            held_out=nothing,
         )
         passes = jax.lax.while_loop(
             goes_on,

@@ -33,14 +33,22 @@ def mean_squared_error(heads: Heads, features: Array, batch: TaskBatch) -> Array
     return jnp.sum(batch.weight[..., None] * error) / total_weight(batch)
 
 
-def penalised_loss(heads: Heads, params: Params, features: Array, batch: TaskBatch, penalty):
+def penalised_loss(
+    heads: Heads, params: Params, features: Array, batch: TaskBatch, penalty: Array
+) -> tuple[Array, Array]:
     """Returns `(objective, loss)` of given heads and encoder; see the module docstring."""
     loss = mean_squared_error(heads, features, batch)
     return loss + penalty * (squared_norm(params) + jnp.sum(heads.weight**2)), loss
 
 
 def projected_objective(
-    encoder: Encoder, params: Params, batch: TaskBatch, penalty, *, num_tasks: int, intercept: bool
+    encoder: Encoder,
+    params: Params,
+    batch: TaskBatch,
+    penalty: Array,
+    *,
+    num_tasks: int,
+    intercept: bool,
 ) -> Array:
     """Returns `[]` the objective as a function of the encoder alone, heads at their optimum.
 

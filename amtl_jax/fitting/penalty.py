@@ -1,5 +1,6 @@
 """The objective's λ, chosen on held-out source rows along a warm-started path of fits."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -134,7 +135,7 @@ def fit_with_penalty(
     return PenaltyFit(result, best, jnp.where(is_given, held_out_loss, best_loss), losses)
 
 
-def check_penalties(function: str, penalties) -> None:
+def check_penalties(function: str, penalties: Sequence[float]) -> None:
     """Raises `ValueError` unless the grid is positive, finite and strongest first."""
     values = [float(value) for value in penalties]
     positive = all(0 < value < float("inf") for value in values)

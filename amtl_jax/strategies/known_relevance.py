@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.strategies.proposal import proportional
-from amtl_jax.types import Evidence, Proposal, Relevance, Strategy
+from amtl_jax.types import Evidence, Numbers, Proposal, Relevance, Strategy
 
 
-def known_relevance(nu, power: float = 1.0) -> Strategy:
+def known_relevance(nu: Numbers, power: float = 1.0) -> Strategy:
     """Buys ∝ |nu|^power from the first round on; there is nothing to learn.
 
     Args:
