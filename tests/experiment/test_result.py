@@ -162,3 +162,9 @@ def test_without_matplotlib_the_run_ends_and_says_what_to_install(result, monkey
     _write_figures(result, Listener())
     assert len(notes) == 1
     assert 'pip install "amtl-jax[demo]"' in notes[0]
+
+
+def test_repr_is_one_line(result):
+    arms = "target_only, uniform, a_mtrl, l1_a_mtrl"
+    wanted = f"<RunResult tiny: target dup target, arms {arms}, in {result.workdir}>"
+    assert repr(result) == wanted
