@@ -11,8 +11,8 @@ import optax
 import pytest
 
 import amtl_jax as amtl
-from amtl_jax.fitting.minibatch import _held_out_rows
 from amtl_jax.fitting.objective import penalised_loss, projected_objective, total_weight
+from amtl_jax.fitting.rows import held_out_rows
 
 NUM_TASKS, INPUT_DIM = 6, 5
 
@@ -162,9 +162,9 @@ def test_a_batch_without_rows_keeps_the_parameters():
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
-def test_held_out_rows(share):
+def testheld_out_rows(share):
     batch = batch_of(num_rows=200)
-    found = np.asarray(_held_out_rows(batch, share) & (batch.weight > 0))
+    found = np.asarray(held_out_rows(batch, share) & (batch.weight > 0))
     for task in range(NUM_TASKS):
         own = np.asarray(batch.task) == task
         rows = int(np.asarray(batch.weight)[own].sum())
@@ -172,19 +172,19 @@ def test_held_out_rows(share):
         assert not found[own][0, 0]
     # more rows behind the old ones: what was held out stays held out, and nothing else does
     longer = batch_of(num_rows=400)
-    later = np.asarray(_held_out_rows(longer, share))
+    later = np.asarray(held_out_rows(longer, share))
     for task in range(NUM_TASKS):
         old = found[np.asarray(batch.task) == task].ravel()
         new = later[np.asarray(longer.task) == task].ravel()
         real = np.asarray(batch.weight)[np.asarray(batch.task) == task].ravel() > 0
         np.testing.assert_array_equal(new[: len(old)][real], old[real])
-    assert not _held_out_rows(batch, 0.0).any()
+    assert not held_out_rows(batch, 0.0).any()
 
 
-def test_nothing_is_learned_from_held_out_rows():
+def test_nothing_is_learned_fromheld_out_rows():
     batch, encoder = batch_of(), amtl.mlp_encoder(3, widths=(8,))
     fitter = minibatch(encoder, optax.adam(0.01), num_steps=3, batch_rows=128, stop_share=0.2)
-    is_held_out = _held_out_rows(batch, 0.2)[..., None]
+    is_held_out = held_out_rows(batch, 0.2)[..., None]
     other = batch._replace(y=jnp.where(is_held_out, 100.0 - batch.y, batch.y))
     one, two = run(fitter, batch), run(fitter, other)
     np.testing.assert_array_equal(flat(one.params), flat(two.params))

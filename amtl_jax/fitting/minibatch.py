@@ -8,6 +8,7 @@ rest; the staleness vanishes as the encoder settles. Only the heads that a minib
 solved, so a step costs the same for ten tasks and for ten thousand.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,10 +17,10 @@ import optax
 
 from amtl_jax.encoding import encode, encode_live
 from amtl_jax.fitting.objective import finish, squared_norm
+from amtl_jax.fitting.rows import split_rows, take_blocks
 from amtl_jax.heads import head_stats, predict_heads, solve_heads
-from amtl_jax.types import Array, Encoder, FitResult, Fitter, HeadStats, Params, TaskBatch
+from amtl_jax.types import Array, Encoder, FitResult, Fitter, Heads, HeadStats, Params, TaskBatch
 
-_GOLDEN = 0.6180339887
 # Heads of few rows over-fit at the fit's own ridge, whatever the representation is worth: the
 # held-out error that stops a fit is the least over these multiples of it.
 _RIDGES = (1.0, 10.0, 100.0)
@@ -33,7 +34,8 @@ class _Descent(NamedTuple):
     features: Array  # [B, R, K] of every row, as last computed
     stats: HeadStats  # their statistics over the rows that are trained on
     gradient: Params  # sum over the pass
-    held_out: tuple[Array, Array]  # squared error [ridges] and weight [] over the pass
+    held_out: Array  # [ridges] squared error of held-out rows over the pass
+    held_out_weight: Array  # [] and their weight
 
 
 class _Passes(NamedTuple):
@@ -101,56 +103,34 @@ def minibatch_fitter(
         return encoder.init(key, batch.x[0])
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
-        num_blocks, block_rows = batch.weight.shape
-        per_step = min(max(batch_rows // block_rows, 1), num_blocks)
-        is_held_out = _held_out_rows(batch, stop_share)
-        train = batch._replace(weight=jnp.where(is_held_out, 0, batch.weight))
-        held_out_weight = jnp.where(is_held_out, batch.weight, 0)
-        is_live = jnp.any(batch.weight > 0, axis=1)
-        num_live = jnp.sum(is_live)
-        total = jnp.maximum(jnp.sum(train.weight), 1e-30)
+        rows = split_rows(batch, stop_share)
+        num_live = jnp.sum(rows.is_live)
+        total = jnp.maximum(jnp.sum(rows.train.weight), 1e-30)
 
-        def head_stats_of(features):
-            return head_stats(features, train, num_tasks=num_tasks)
+        def solve(stats: HeadStats, scale: float = 1.0) -> Heads:
+            return solve_heads(stats, ridge=scale * penalty * total, intercept=intercept)
 
-        def step(position, order, descent: _Descent) -> _Descent:
-            place = position * per_step + jnp.arange(per_step)
-            real = place < num_live
-            block = jnp.where(real, order.at[place].get(mode="clip"), num_blocks)
-            some = jax.tree.map(lambda leaf: leaf.at[block].get(mode="clip"), train)
-            task = some.task
-            some = some._replace(
-                weight=jnp.where(real[:, None], some.weight, 0), task=jnp.arange(per_step)
-            )
-            held_out = jnp.where(real[:, None], held_out_weight.at[block].get(mode="clip"), 0)
-            stale = head_stats(
-                descent.features.at[block].get(mode="clip"), some, num_tasks=per_step
-            )
+        def stats_of(features: Array) -> HeadStats:
+            return head_stats(features, rows.train, num_tasks=num_tasks)
 
-            def objective(params):
-                features = encode(encoder, params, some.x)
+        def step(descent: _Descent, block: Array) -> _Descent:
+            """Visits the blocks `[S]`; an index of B stands for none."""
+            some = take_blocks(rows, block)
+            own = some.train._replace(task=jnp.arange(len(block)))  # each block its own head
+            stale = descent.features.at[block].get(mode="clip")
+            share = jnp.sum(some.is_live) / num_live  # of the blocks that hold rows
+
+            def objective(params: Params):
+                features = encode(encoder, params, own.x)
                 fixed = jax.lax.stop_gradient(features)
-                change = jax.tree.map(
-                    jnp.subtract, head_stats(fixed, some, num_tasks=per_step), stale
-                )
-                stats = jax.tree.map(
-                    lambda leaf, part: leaf.at[task].add(part), descent.stats, change
-                )
-                own = jax.tree.map(lambda leaf: leaf[task], stats)
-                heads = solve_heads(own, ridge=penalty * total, intercept=intercept)
-                error = jnp.sum((some.y - predict_heads(heads, features, some)) ** 2, axis=-1)
-                share = jnp.sum(real) / num_live  # of the blocks that hold rows
-                loss = jnp.sum(some.weight * error) / (total * share)
-                return loss + penalty * squared_norm(params), (fixed, stats, own)
+                stats = _replace(descent.stats, some.train, stale, fixed)
+                seen = jax.tree.map(lambda leaf: leaf[some.train.task], stats)
+                loss = jnp.sum(own.weight * _errors(solve(seen), features, own)) / (total * share)
+                return loss + penalty * squared_norm(params), (fixed, stats, seen)
 
-            def held_out_error(features, own, ridge):
-                heads = solve_heads(own, ridge=ridge * penalty * total, intercept=intercept)
-                error = jnp.sum((some.y - predict_heads(heads, features, some)) ** 2, axis=-1)
-                return jnp.sum(held_out * error)
-
-            gradient, (features, stats, own) = jax.grad(objective, has_aux=True)(descent.params)
-            errors = [held_out_error(features, own, ridge) for ridge in _RIDGES]
-            found = jnp.stack(errors), jnp.sum(held_out)
+            gradient, (features, stats, seen) = jax.grad(objective, has_aux=True)(descent.params)
+            errors = [_errors(solve(seen, scale), features, own) for scale in _RIDGES]
+            held_out = jnp.stack([jnp.sum(some.held_out * error) for error in errors])
             updates, state = optimizer.update(gradient, descent.optimizer_state, descent.params)
             return _Descent(
                 params=optax.apply_updates(descent.params, updates),
@@ -158,85 +138,101 @@ def minibatch_fitter(
                 features=descent.features.at[block].set(features, mode="drop"),
                 stats=stats,
                 gradient=jax.tree.map(jnp.add, descent.gradient, gradient),
-                held_out=jax.tree.map(jnp.add, descent.held_out, found),
+                held_out=descent.held_out + held_out,
+                held_out_weight=descent.held_out_weight + jnp.sum(some.held_out),
             )
 
-        def one_pass(passes: _Passes) -> _Passes:
-            key = jax.random.fold_in(jax.random.key(seed), passes.index)
-            drawn = jax.random.uniform(key, (num_blocks,))
-            order = jnp.argsort(jnp.where(is_live, drawn, 2.0))
-            count = jnp.minimum(-(-num_live // per_step), num_steps - passes.steps)
-            fresh = passes.descent._replace(
-                # Sums of differences drift: once a pass they are formed anew.
-                stats=head_stats_of(passes.descent.features),
-                gradient=jax.tree.map(jnp.zeros_like, params),
-                held_out=nothing,
-            )
-            descent = jax.lax.fori_loop(
-                0, count, lambda position, descent: step(position, order, descent), fresh
-            )
-            error, weight = descent.held_out
-            # Without held-out rows the last parameters are the best known.
-            loss = jnp.where(weight > 0, error.min() / jnp.where(weight > 0, weight, 1), -jnp.inf)
-            better = (loss < passes.best_loss) | (weight == 0)
-            norm = optax.tree.norm(descent.gradient) / jnp.maximum(count, 1)
-            return _Passes(
-                descent=descent,
-                index=passes.index + 1,
-                steps=passes.steps + count,
-                best_params=jax.tree.map(
-                    lambda new, old: jnp.where(better, new, old), descent.params, passes.best_params
-                ),
-                best_loss=jnp.where(better, loss, passes.best_loss),
-                misses=jnp.where(better, 0, passes.misses + 1),
-                first_norm=jnp.where(passes.index == 0, norm, passes.first_norm),
-                last_norm=norm,
-            )
-
-        def goes_on(passes: _Passes):
-            return (passes.steps < num_steps) & (passes.misses < patience) & (num_live > 0)
-
-        zero = jnp.zeros((), batch.weight.dtype)
-        nothing = jnp.zeros(len(_RIDGES), zero.dtype), zero
         features = encode_live(encoder, params, batch.x, batch.weight)
         start = _Descent(
             params=params,
             optimizer_state=optimizer.init(params),
             features=features,
-            stats=head_stats_of(features),
+            stats=stats_of(features),
             gradient=jax.tree.map(jnp.zeros_like, params),
-            held_out=nothing,
+            held_out=jnp.zeros(len(_RIDGES), batch.weight.dtype),
+            held_out_weight=jnp.zeros((), batch.weight.dtype),
         )
-        passes = jax.lax.while_loop(
-            goes_on,
-            one_pass,
-            _Passes(
-                start, jnp.int32(0), jnp.int32(0), params, jnp.inf + zero, jnp.int32(0), zero, zero
-            ),
-        )
-        first = jnp.where(passes.first_norm > 0, passes.first_norm, 1.0)
+        per_step = min(max(batch_rows // batch.weight.shape[1], 1), len(batch.task))
+        done = _run(start, step, stats_of, rows.is_live, per_step, num_steps, patience, seed)
         return finish(
             encoder,
-            passes.best_params,
+            done.best_params,
             batch,
             penalty,
             num_tasks=num_tasks,
             intercept=intercept,
-            gradient_norm=passes.last_norm / first,
-            steps=passes.index,
+            gradient_norm=done.last_norm / jnp.where(done.first_norm > 0, done.first_norm, 1.0),
+            steps=done.index,
         )
 
     return Fitter(init, fit, encoder, num_tasks, intercept, warm_path=False)
 
 
-def _held_out_rows(batch: TaskBatch, share: float) -> Array:
-    """Marks a share of each task's rows by their place in the task, `[B, R]` bool; never the first.
+def _run(
+    start: _Descent,
+    step: Callable[[_Descent, Array], _Descent],
+    stats_of: Callable[[Array], HeadStats],
+    is_live: Array,
+    per_step: int,
+    num_steps: int,
+    patience: int,
+    seed: int,
+) -> _Passes:
+    """Passes over the live blocks until the steps are used up or the held-out error turned."""
+    num_blocks, num_live = len(is_live), jnp.sum(is_live)
+    root, zero = jax.random.key(seed), jnp.zeros_like(start.held_out_weight)
 
-    Places are spread evenly, and staggered from task to task so that small tasks do not all keep
-    or lose the same place.
-    """
-    num_blocks, block_rows = batch.weight.shape
-    first = jnp.searchsorted(batch.task, batch.task)
-    place = (jnp.arange(num_blocks) - first)[:, None] * block_rows + jnp.arange(block_rows)[None]
-    phase = jnp.mod(batch.task * _GOLDEN, 1.0)[:, None] * (1 - share)
-    return jnp.floor((place + 1) * share + phase) > jnp.floor(place * share + phase)
+    def one_pass(passes: _Passes) -> _Passes:
+        drawn = jax.random.uniform(jax.random.fold_in(root, passes.index), (num_blocks,))
+        order = jnp.argsort(jnp.where(is_live, drawn, 2.0))  # the live ones first
+        count = jnp.minimum(-(-num_live // per_step), num_steps - passes.steps)
+
+        def next_step(index: Array, descent: _Descent) -> _Descent:
+            place = index * per_step + jnp.arange(per_step)
+            block = order.at[place].get(mode="clip")
+            return step(descent, jnp.where(place < num_live, block, num_blocks))
+
+        fresh = passes.descent._replace(
+            # Sums of differences drift: once a pass they are formed anew.
+            stats=stats_of(passes.descent.features),
+            gradient=jax.tree.map(jnp.zeros_like, start.gradient),
+            held_out=jnp.zeros_like(start.held_out),
+            held_out_weight=zero,
+        )
+        descent = jax.lax.fori_loop(0, count, next_step, fresh)
+        weight = descent.held_out_weight
+        loss = descent.held_out.min() / jnp.where(weight > 0, weight, 1)
+        # Without held-out rows the last parameters are the best known.
+        better = (loss < passes.best_loss) | (weight == 0)
+        norm = optax.tree.norm(descent.gradient) / jnp.maximum(count, 1)
+        return _Passes(
+            descent=descent,
+            index=passes.index + 1,
+            steps=passes.steps + count,
+            best_params=jax.tree.map(
+                lambda new, old: jnp.where(better, new, old), descent.params, passes.best_params
+            ),
+            best_loss=jnp.where(better, loss, passes.best_loss),
+            misses=jnp.where(better, 0, passes.misses + 1),
+            first_norm=jnp.where(passes.index == 0, norm, passes.first_norm),
+            last_norm=norm,
+        )
+
+    def goes_on(passes: _Passes) -> Array:
+        return (passes.steps < num_steps) & (passes.misses < patience) & (num_live > 0)
+
+    none = jnp.int32(0)
+    first = _Passes(start, none, none, start.params, jnp.inf + zero, none, zero, zero)
+    return jax.lax.while_loop(goes_on, one_pass, first)
+
+
+def _replace(stats: HeadStats, some: TaskBatch, stale: Array, fresh: Array) -> HeadStats:
+    """Puts fresh features of some blocks in the place of stale ones, in all tasks' statistics."""
+    own = some._replace(task=jnp.arange(len(some.task)))
+    old, new = (head_stats(features, own, num_tasks=len(some.task)) for features in (stale, fresh))
+    return jax.tree.map(lambda total, new, old: total.at[some.task].add(new - old), stats, new, old)
+
+
+def _errors(heads: Heads, features: Array, batch: TaskBatch) -> Array:
+    """Squared error of every row, `[B, R]`, summed over outputs."""
+    return jnp.sum((batch.y - predict_heads(heads, features, batch)) ** 2, axis=-1)
