@@ -1,6 +1,12 @@
-"""The same question with a small convolutional network in place of the linear representation.
+"""Foggy threes again, with a small convolutional network in place of the linear representation.
 
-amtl run digits_c_conv
+    amtl run digits_c_conv
+
+Tasks, samples and arms are those of digits_c; two 3×3 convolutions of 16 and 32 channels, each
+pooled, and a dense layer to 50 features. About three minutes on two cores for all arms of one seed;
+expect 97.4 % accuracy for uniform, 97.9 % for a_mtrl and 98.0 % for l1_a_mtrl, where the linear
+representation has 95 to 96 %. How λ, steps and stopping were chosen, the same for every arm, is in
+docs/results.md.
 """
 
 from amtl_jax.experiment.config import Config, DigitsConfig, EncoderConfig, FitConfig
