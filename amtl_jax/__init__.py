@@ -28,7 +28,7 @@ _EXPORTS = {
         "HeadPosterior RelevanceInterval draw_heads head_posterior noise_variance relevance_draws "
         "relevance_interval"
     ),
-    "encoders.modules": "module_encoder",
+    "encoders.modules": "check_rows module_encoder",
     "encoders.linear": "LinearEncoder linear_encoder",
     "encoders.mlp": "MLPEncoder mlp_encoder",
     "encoders.conv": "ConvEncoder Convolution conv_encoder convolve max_pool",

@@ -24,6 +24,7 @@ from amtl_jax.encoders.linear import LinearEncoder as LinearEncoder
 from amtl_jax.encoders.linear import linear_encoder as linear_encoder
 from amtl_jax.encoders.mlp import MLPEncoder as MLPEncoder
 from amtl_jax.encoders.mlp import mlp_encoder as mlp_encoder
+from amtl_jax.encoders.modules import check_rows as check_rows
 from amtl_jax.encoders.modules import module_encoder as module_encoder
 from amtl_jax.encoding import encode as encode
 from amtl_jax.encoding import encode_live as encode_live

@@ -143,10 +143,10 @@ def unpaired_bootstrap(
       Efron, Tibshirani. An Introduction to the Bootstrap. 1993.
     """
     shape = np.shape(scores)
-    if len(shape) not in (1, 2) or np.shape(labels) != shape[-1:]:
+    if len(shape) not in (1, 2) or 0 in shape or np.shape(labels) != shape[-1:]:
         raise ValueError(
-            "unpaired_bootstrap: expected scores [n] or [S, n] and labels [n], got "
-            f"{list(shape)} and {list(np.shape(labels))}."
+            "unpaired_bootstrap: expected scores [n] or [S, n] and labels [n], none empty, "
+            f"got {list(shape)} and {list(np.shape(labels))}."
         )
     if not 0 < level < 1 or num_resamples < 1:
         raise ValueError(

@@ -1,11 +1,9 @@
 """The command `amtl`: parse, hand over, and turn expected errors into one line."""
 
 import argparse
-import contextlib
 import os
 import sys
 import textwrap
-import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn
@@ -14,15 +12,30 @@ import amtl_jax
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.loading import Loaded, first_line, load, make_encoder, shipped_configs
 from amtl_jax.experiment.overrides import explain, override
+from amtl_jax.experiment.telling import (
+    FAILED,
+    INTERRUPTED,
+    MISUSED,
+    exit_code,
+    fail,
+    is_about,
+    one_line,
+    one_line_warnings,
+    out_of_memory,
+    tell,
+)
 from amtl_jax.experiment.validation import check
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # 130: what a shell gives a command that Ctrl-C ended
+IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     # Many small LAPACK calls gain nothing from BLAS threads, and lose much to their waiting.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Two batched LAPACK calls at a time wait for each other for ever where XLA has two threads.
+    if "xla_cpu_enable_concurrency" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}".strip()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a λ must not end a run on an ASCII terminal
             stream.reconfigure(errors="replace")
@@ -40,30 +53,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _preview(loaded)
         workdir = arguments.workdir or f"runs/{loaded.config.name}"
         return _run(loaded, workdir)
-    except SystemExit as end:  # the parser said what there is to say
-        return end.code if isinstance(end.code, int) else 0
+    except SystemExit as end:  # of the parser, of SIGTERM, or of a stranger's module
+        return exit_code(end)
     except KeyboardInterrupt:
         resume = f" The same command resumes from {workdir}." if workdir else ""
-        print(f"\nStopped.{resume}", file=sys.stderr)
+        print(f"\n{one_line(f'Stopped.{resume}')}", file=sys.stderr)
         return INTERRUPTED
     except (ConfigError, ImportError) as error:
-        return _fail(error, MISUSED)
+        return fail(error, MISUSED)
     except OSError as error:
-        return _fail(error, FAILED)
-
-
-def _fail(error: Exception, code: int) -> int:
-    """Tells an error in one line; returns the exit code."""
-    if isinstance(error, BrokenPipeError):  # `amtl … | head`: nobody listens any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code
-    _tell(str(error))
-    return code
-
-
-def _tell(text: str) -> None:
-    """Tells one line on stderr."""
-    print(f"amtl: {' '.join(text.split())}", file=sys.stderr)
+        about = f"cannot use workdir {workdir}: " if is_about(workdir, error) else ""
+        return fail(error, FAILED, about)
+    except (MemoryError, RuntimeError) as error:
+        # JAX has a RuntimeError of its own, which is not imported here: all starts go quick.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        tell(out_of_memory(error, is_run=workdir is not None))
+        return FAILED
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +77,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}. See {self.prog} --help.")
+
+
+class _Once(argparse.Action):
+    """Stores a value, and refuses another: which one counts would be a guess."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"Option {option_string} is given twice")
+        setattr(namespace, self.dest, values)
 
 
 _COMMANDS = {
@@ -124,6 +139,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-h", "--help", action="store_true", help="show this and stop")
     parser.add_argument(
         "--workdir",
+        action=_Once,
         metavar="DIR",
         help="folder of the run; a run in it is resumed [default: runs/<name of the config>]",
     )
@@ -176,7 +192,7 @@ def _load(words: list[str]) -> Loaded:
     config = override(loaded.config, overrides, other_flags=_RUN_FLAGS)
     check(config)
     if loaded.note:
-        _tell(f"note: {loaded.note}")
+        tell(f"note: {loaded.note}")
     return loaded._replace(config=config)
 
 
@@ -198,7 +214,7 @@ def _preview(loaded: Loaded) -> int:
     from amtl_jax.experiment.dry_run import describe
     from amtl_jax.experiment.preview import preview
 
-    with _one_line_warnings():
+    with one_line_warnings():
         print(describe(preview(loaded.config, encoder=make_encoder(loaded))))
     return 0
 
@@ -211,26 +227,14 @@ def _run(loaded: Loaded, workdir: str) -> int:
 
     encoder = make_encoder(loaded)
     own = {} if encoder is None else {"encoder": encoder}
-    with _one_line_warnings(), command_observer() as observer:
+    with one_line_warnings(), command_observer() as observer:
         try:
             run(loaded.config, workdir, observer=observer, **own)
         except RunError as error:
             failure = error
         else:
             return 0
-    return _fail(failure, FAILED)
-
-
-@contextlib.contextmanager
-def _one_line_warnings():
-    """Shows warnings like errors, in one line on stderr."""
-
-    def show(message, category, filename, lineno, file=None, line=None):
-        _tell(f"warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    return fail(failure, FAILED)
 
 
 if __name__ == "__main__":

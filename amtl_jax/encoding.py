@@ -37,9 +37,9 @@ def encode_live(encoder: Encoder, params: Params, x: Array, weight: Array) -> Ar
     Returns:
       `[B, R, K]` features; zeros in the blocks that were left out.
     """
-    if encoder.chunk_rows is None:
-        return encode(encoder, params, x)
     num_blocks, block_rows = x.shape[:2]
+    if encoder.chunk_rows is None or num_blocks == 0:
+        return encode(encoder, params, x)
     chunk = min(max(encoder.chunk_rows // block_rows, 1), num_blocks)
     counts = jnp.any(weight > 0, axis=1)
     live = jnp.max(jnp.where(counts, jnp.arange(1, num_blocks + 1), 0))

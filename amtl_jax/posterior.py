@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.heads import NEGLIGIBLE
 from amtl_jax.types import Array, Heads, HeadStats, Relevance
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -95,6 +96,11 @@ def head_posterior(
                 f"{list(jnp.shape(value))}."
             )
     gram, moment = _centred(stats, intercept)
+    # What centring leaves of a constant feature is rounding: its coefficient keeps the prior.
+    raw = jnp.diagonal(stats.gram, axis1=1, axis2=2)
+    alive = jnp.diagonal(gram, axis1=1, axis2=2) > NEGLIGIBLE * jnp.finfo(gram.dtype).eps * raw
+    gram = jnp.where(alive[:, :, None] & alive[:, None, :], gram, 0.0)
+    moment = jnp.where(alive[:, :, None], moment, 0.0)
     spread = noise * inflation  # [M, O]
     ridge = jnp.broadcast_to(spread / prior_variance, shape)
     # Unit diagonal at the mean ridge: what Cholesky in float32 can bear.
@@ -171,7 +177,8 @@ def noise_variance(
       stats: statistics of M tasks on the features.
       heads: their ridge heads.
       ridge: of these heads, a scalar, non-negative.
-      input_dim: D of a linear representation; K for one that was not fitted.
+      input_dim: D of a linear representation; K for one that was not fitted. For a network
+        `K(D−K)` is a stand-in for what it fitted, and the noise is a rough guess.
       held_out_loss: squared error on rows held out of the fit, summed over outputs, or NaN.
       intercept: whether heads have an intercept; static.
 
@@ -238,7 +245,8 @@ def relevance_interval(draws: Array, *, level: float = 0.95) -> RelevanceInterva
       level: of the intervals, in (0, 1).
 
     Returns:
-      The interval. A source whose relevance is NaN in a draw has NaN ends and is tied.
+      The interval. A source whose relevance is NaN in a draw has NaN ends and is tied; where all
+      are, `top` is -1.
 
     Raises:
       ValueError: if draws are not a matrix, or the level is not in (0, 1).
@@ -256,4 +264,5 @@ def relevance_interval(draws: Array, *, level: float = 0.95) -> RelevanceInterva
     mean = jnp.abs(jnp.mean(draws, axis=0))  # not of |nu|: that would favour what is least known
     top = jnp.argmax(jnp.where(jnp.isnan(mean), -1.0, mean)).astype(jnp.int32)
     lead = jnp.quantile(size[:, top][:, None] - size, ends[1], axis=0)
+    top = jnp.where(jnp.isnan(mean).all(), -1, top)
     return RelevanceInterval(middle, low, high, top, ~(lead > 0))

@@ -4,6 +4,8 @@ import os
 
 # As the command does: many small LAPACK calls lose more to BLAS threads than they gain.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# And no two of them at a time, which can hang XLA where it has two threads.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
 
 import hypothesis
 import jax

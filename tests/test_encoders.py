@@ -149,6 +149,38 @@ class Wide(nn.Module):
         return nn.Dense(self.num_features + 1)(x)
 
 
+class Twice(nn.Module):
+    num_features: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x), x
+
+
+class Dropped(nn.Module):
+    num_features: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dropout(0.5, deterministic=False)(nn.Dense(2)(x))
+
+
+class Centred(nn.Module):
+    num_features: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x - x.mean(axis=0, keepdims=True))
+
+
+class Unit(nn.Module):
+    num_features: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x / jnp.linalg.norm(x, axis=-1, keepdims=True))
+
+
 def test_modules_that_are_no_encoders():
     key, x = jax.random.key(0), inputs((4,))
     with pytest.raises(TypeError, match=r"flax\.linen module, got object"):
@@ -163,8 +195,23 @@ def test_modules_that_are_no_encoders():
         amtl.module_encoder(Tiny(), chunk_rows=0)
     with pytest.raises(ValueError, match=r"Normed keeps the variables batch_stats.*GroupNorm"):
         amtl.module_encoder(Normed()).init(key, x)
-    with pytest.raises(ValueError, match=r"Wide must map inputs .*\[10, 2\].*got \(10, 3\)"):
+    with pytest.raises(ValueError, match=r"Wide must map inputs .*\[10, 2\].*shape=\(10, 3\)"):
         amtl.module_encoder(Wide()).init(key, x)
+    with pytest.raises(ValueError, match=r"Twice must map inputs .*got \("):
+        amtl.module_encoder(Twice()).init(key, x)
+    with pytest.raises(ValueError, match="Dropped is no function of parameters and inputs alone"):
+        amtl.module_encoder(Dropped()).init(key, x)
+    assert amtl.module_encoder(Tiny(np.int64(3))).num_features == 3
+
+
+def test_rows_are_tried():
+    for name in ENCODERS:
+        encoder, shape = ENCODERS[name]
+        amtl.check_rows(encoder, shape)
+    with pytest.raises(ValueError, match="depend on the rows beside it"):
+        amtl.check_rows(amtl.module_encoder(Centred()), (4,))
+    with pytest.raises(ValueError, match="not finite for an input of zeros"):
+        amtl.check_rows(amtl.module_encoder(Unit()), (4,))
 
 
 def test_inputs_and_settings_that_do_not_fit():
@@ -175,6 +222,12 @@ def test_inputs_and_settings_that_do_not_fit():
         amtl.conv_encoder(2, pool_each=True).init(key, inputs((3, 3, 1)))
     with pytest.raises(ValueError, match="num_features = 4, got inputs of shape"):
         amtl.identity_encoder(4).init(key, inputs((5,)))
+    for name in ("linear", "conv", "identity", "mlp"):
+        encoder, shape = ENCODERS[name]
+        with pytest.raises(TypeError, match="expects float inputs, got uint8"):
+            encoder.init(key, jnp.zeros((2, *shape), jnp.uint8))
+    with pytest.raises(ValueError, match=r"\(left, right\)\), got 'SAME'"):
+        amtl.convolve(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), "SAME")
     with pytest.raises(ValueError, match="widths >= 1"):
         amtl.mlp_encoder(2, widths=(3, 0))
     for channels in ((), (4, 0)):

@@ -22,7 +22,7 @@ ALLOWED = {
     "label_alignment": {"types"},
     "_l1": {"types"},
     "relevance": {"types", "_l1"},
-    "posterior": {"types"},
+    "posterior": {"types", "heads"},
     "allocation": {"types"},
     "planning": {"types", "allocation", "relevance"},
     "metrics": {"types"},

@@ -162,7 +162,7 @@ def test_a_batch_without_rows_keeps_the_parameters():
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
-def testheld_out_rows(share):
+def test_held_out_rows(share):
     batch = batch_of(num_rows=200)
     found = np.asarray(held_out_rows(batch, share) & (batch.weight > 0))
     for task in range(NUM_TASKS):
@@ -181,13 +181,14 @@ def testheld_out_rows(share):
     assert not held_out_rows(batch, 0.0).any()
 
 
-def test_nothing_is_learned_fromheld_out_rows():
+def test_nothing_is_learned_from_held_out_rows():
     batch, encoder = batch_of(), amtl.mlp_encoder(3, widths=(8,))
-    fitter = minibatch(encoder, optax.adam(0.01), num_steps=3, batch_rows=128, stop_share=0.2)
+    fitter = minibatch(encoder, optax.adam(0.01), num_steps=60, batch_rows=128, stop_share=0.2)
     is_held_out = held_out_rows(batch, 0.2)[..., None]
-    other = batch._replace(y=jnp.where(is_held_out, 100.0 - batch.y, batch.y))
+    other = batch._replace(y=jnp.where(is_held_out, 1.01 * batch.y, batch.y))
     one, two = run(fitter, batch), run(fitter, other)
     np.testing.assert_array_equal(flat(one.params), flat(two.params))
+    assert not np.array_equal(flat(one.params), flat(fitter.init(jax.random.key(0), batch, 1e-3)))
     assert not np.allclose(one.heads.weight, two.heads.weight)  # the heads know all rows
 
 
@@ -213,6 +214,55 @@ def test_a_fit_that_over_fits_stops_early():
     assert test_error(stopped) < 0.5 * test_error(trained)
 
 
+@pytest.mark.parametrize("extra_steps", [0, 1, 2])
+def test_no_step_that_does_harm_is_returned(extra_steps):
+    """Three good passes, then steps far too long, in the middle of a pass or at its end."""
+    batch, encoder = batch_of(), amtl.mlp_encoder(3, widths=(8,))
+    num_steps = 3 * -(-int((batch.weight > 0).any(axis=1).sum()) // 8)
+    schedule = optax.piecewise_constant_schedule(0.01, {num_steps - 1 + extra_steps: 1e5})
+    options = {"stop_share": 0.2, "patience": 9, "num_steps": num_steps + 2 * extra_steps}
+    start = minibatch(encoder, optax.adam(0.01)).init(jax.random.key(0), batch, 1e-3)
+    harmed = run(minibatch(encoder, optax.adam(schedule), **options), batch, params=start)
+    untouched = run(amtl.frozen_fitter(encoder, num_tasks=NUM_TASKS), batch, params=start)
+    assert harmed.loss < untouched.loss
+
+
+def test_a_fit_that_only_does_harm_returns_its_start():
+    batch, encoder = batch_of(), amtl.mlp_encoder(3, widths=(8,))
+    fitter = minibatch(encoder, optax.sgd(1e6), stop_share=0.2)
+    start = fitter.init(jax.random.key(0), batch, 1e-3)
+    np.testing.assert_array_equal(flat(run(fitter, batch, params=start).params), flat(start))
+
+
+def test_fits_under_x64():
+    single, encoder = batch_of(), amtl.mlp_encoder(2, widths=(4,))
+    with jax.enable_x64(True):
+        x, y, weight = (jnp.asarray(np.asarray(leaf, np.float64)) for leaf in single[:3])
+        batch = amtl.TaskBatch(x, y, weight, single.task)
+        fitter = minibatch(encoder, optax.adam(0.01), stop_share=0.1)
+        params = fitter.init(jax.random.key(0), batch, 1e-3)
+        result = jax.jit(fitter.fit)(params, batch, jnp.float64(1e-3))
+        assert result.ok
+        assert result.steps > 0
+
+
+def test_trained_parameters_are_kept_through_a_campaign():
+    batch, encoder = batch_of(num_rows=60), amtl.mlp_encoder(4, widths=(8,))
+    trained = jax.tree.map(lambda leaf: leaf + 0.1, encoder.init(jax.random.key(9), batch.x[0]))
+    learner = amtl.active_learner(
+        amtl.frozen_fitter(encoder, num_tasks=NUM_TASKS, params=trained),
+        amtl.uniform(),
+        num_sources=NUM_TASKS - 1,
+        num_target=60,
+        budget=500,
+        schedule=(0.5, 0.5),
+        penalty=1e-3,
+    )
+    key = jax.random.key(0)
+    state, _ = jax.jit(learner.tell)(key, learner.init(key, batch), batch)
+    np.testing.assert_array_equal(flat(state.params), flat(trained))
+
+
 def test_every_optimiser_and_schedule():
     batch, encoder = batch_of(), amtl.mlp_encoder(3, widths=(8,))
     untouched = run(amtl.frozen_fitter(encoder, num_tasks=NUM_TASKS), batch)
@@ -220,6 +270,7 @@ def test_every_optimiser_and_schedule():
         optax.sgd(optax.linear_schedule(0.1, 0.0, 50), momentum=0.9),
         optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01)),
         optax.lion(1e-3),
+        optax.polyak_sgd(max_learning_rate=0.1),
     ):
         found = run(minibatch(encoder, optimizer), batch)
         assert found.objective < 0.97 * untouched.objective
@@ -240,9 +291,14 @@ def test_one_trace_for_every_sample_and_penalty():
     assert fit(batch, jnp.float32(1e-2)) > first
 
 
-def test_a_path_of_penalties_survives_one_that_switches_the_network_off():
-    batch = batch_of()
-    fitter = minibatch(amtl.mlp_encoder(3, widths=(8,)), optax.sgd(0.04), num_steps=400)
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_path_of_penalties_survives_one_that_switches_the_network_off(is_full):
+    batch, encoder = batch_of(), amtl.mlp_encoder(3, widths=(8,))
+    fitter = minibatch(encoder, optax.sgd(0.04), num_steps=400)
+    if is_full:
+        fitter = amtl.variable_projection_fitter(
+            encoder, optax.sgd(0.04), num_tasks=NUM_TASKS, num_steps=400
+        )
     start = fitter.init(jax.random.key(0), batch, 1.0)
     off = run(fitter, batch, 10.0, start)
     # From there hardly a gradient leads back: the loss stays that of the means.

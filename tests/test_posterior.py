@@ -232,3 +232,22 @@ def test_errors_name_what_was_expected():
         posterior.relevance_interval(jnp.ones(4))
     with pytest.raises(ValueError, match=r"level in \(0, 1\), got 95"):
         posterior.relevance_interval(jnp.ones((4, 2)), level=95)
+
+
+@pytest.mark.parametrize("value", [1.1, 33.0, 1100.0])
+def test_a_constant_feature_keeps_its_prior(value):
+    features, y, task, _ = problem(counts=(60, 40))
+    features[:, 1] = value
+    noise = np.full((2, OUTPUTS), NOISE)
+    found = posterior.head_posterior(
+        stats_of(features, y, task, 2), noise=jnp.asarray(noise), prior_variance=1e6
+    )
+    assert jnp.isfinite(found.mean).all()
+    assert jnp.isfinite(found.root).all()
+    np.testing.assert_allclose(found.mean[:, 1], 0.0, atol=1e-3)
+
+
+def test_relevance_that_is_unknown_has_no_strongest_source():
+    interval = posterior.relevance_interval(jnp.full((5, 3), jnp.nan))
+    assert interval.top == -1
+    assert interval.tied.all()

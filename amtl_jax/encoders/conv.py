@@ -2,19 +2,19 @@
 
 XLA's CPU backend has one fast path for convolutions: channels last, filters `HWIO`. The gradient
 by the filter, as automatic differentiation writes it, has other layouts; outside of a loop the
-compiler transposes its way to the fast path, in the body of a loop it does not (measured: 50
-times slower). A fit is a loop. So `convolve` brings its own gradients, each written as one more
-channels-last convolution with the transposes spelled out. On accelerators they are what the
-compiler would have made anyway.
+compiler transposes its way to the fast path, in the body of a loop it does not, and is tens of
+times slower. A fit is a loop. So `convolve` brings its own gradients, each written as one more
+channels-last convolution with the transposes spelled out.
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.encoders.modules import module_encoder
+from amtl_jax.encoders.modules import check_float, module_encoder
 from amtl_jax.types import Array, Encoder
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -24,6 +24,8 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> Array:
     """Slides a kernel over images, stride 1, in full float32.
 
+    It has gradients in reverse mode only.
+
     Args:
       x: `[n, H, W, C]` images.
       kernel: `[h, w, C, C']`.
@@ -31,8 +33,18 @@ def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> A
 
     Returns:
       `[n, H', W', C']`.
+
+    Raises:
+      ValueError: if the padding is not two pairs of numbers.
     """
-    return _convolve(x, kernel, padding)
+    try:
+        (top, bottom), (left, right) = padding
+        pads = tuple((int(one), int(other)) for one, other in ((top, bottom), (left, right)))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"convolve expects padding ((top, bottom), (left, right)), got {padding!r}."
+        ) from None
+    return _convolve(x, kernel, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -114,6 +126,7 @@ class ConvEncoder(nn.Module):
         Raises:
           ValueError: if the inputs are not images, or too small to pool.
         """
+        check_float("ConvEncoder", x)
         if x.ndim != 4:
             raise ValueError(
                 f"ConvEncoder expects images [n, H, W, C], got inputs of shape "
@@ -126,7 +139,7 @@ class ConvEncoder(nn.Module):
                 x = max_pool(x)
         if 0 in x.shape[1:3]:
             raise ValueError(f"ConvEncoder's pools leave nothing of the image: {tuple(x.shape)}.")
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))
         return nn.Dense(self.num_features, use_bias=False, precision=_PRECISION)(x)
 
 

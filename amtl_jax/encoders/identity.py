@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from amtl_jax.encoders.modules import module_encoder
+from amtl_jax.encoders.modules import check_float, module_encoder
 from amtl_jax.types import Array, Encoder
 
 
@@ -22,6 +22,7 @@ class IdentityEncoder(nn.Module):
         Raises:
           ValueError: if the inputs are not vectors of length K.
         """
+        check_float("IdentityEncoder", x)
         if x.shape[1:] != (self.num_features,):
             raise ValueError(
                 f"IdentityEncoder expects vectors of num_features = {self.num_features}, got "

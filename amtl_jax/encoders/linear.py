@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from amtl_jax.encoders.modules import module_encoder
+from amtl_jax.encoders.modules import check_float, module_encoder
 from amtl_jax.types import Array, Encoder
 
 
@@ -19,6 +19,7 @@ class LinearEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps `[n, D]` to `[n, K]`, both floating."""
+        check_float("LinearEncoder", x)
         kernel = self.param(
             "kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.num_features), x.dtype
         )

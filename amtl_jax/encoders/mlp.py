@@ -1,9 +1,11 @@
 """ReLU layers, for inputs that are vectors."""
 
+import math
+
 import flax.linen as nn
 import jax
 
-from amtl_jax.encoders.modules import module_encoder
+from amtl_jax.encoders.modules import check_float, module_encoder
 from amtl_jax.types import Array, Encoder
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -23,7 +25,8 @@ class MLPEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps `[n, ...]`, flattened, to `[n, K]`."""
-        x = x.reshape(len(x), -1)
+        check_float("MLPEncoder", x)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))
         for width in self.widths:
             x = nn.relu(nn.Dense(width, precision=_PRECISION)(x))
         return nn.Dense(self.num_features, use_bias=False, precision=_PRECISION)(x)

@@ -155,6 +155,15 @@ class Config:
     level: float = 0.95
 
 
+def shown(value: Any) -> str:
+    """Returns how a value prints, in at most about a hundred characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits, or too deep a nesting
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:100]} …"
+
+
 def to_plain(config: Config) -> dict[str, Any]:
     """Returns a config as plain data for JSON; the kind of data is kept by name."""
     plain = dataclasses.asdict(config)

@@ -79,7 +79,7 @@ def make_encoder(loaded: Loaded) -> Any:
     """Calls the `get_encoder()` of a config whose encoder is a module; None for other kinds.
 
     Raises:
-      ConfigError: if there is none, or it fails.
+      ConfigError: if there is none, it fails, or it returns None.
       ImportError: if it needs a package that is not installed.
     """
     if loaded.config.encoder.kind != "module":
@@ -90,11 +90,26 @@ def make_encoder(loaded: Loaded) -> Any:
             "or choose another kind."
         )
     try:
-        return loaded.get_encoder()
-    except (ConfigError, ImportError):
+        encoder = loaded.get_encoder()
+    except ConfigError:
         raise
-    except Exception as error:  # whatever a stranger's file may raise
-        raise ConfigError(f"get_encoder() failed: {type(error).__name__}: {error}.") from error
+    except ImportError as error:
+        raise ImportError(f"get_encoder(): {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a stranger's file may raise
+        raise ConfigError(f"get_encoder() failed: {_kind_and_text(error)}.") from error
+    if encoder is None:
+        raise ConfigError("get_encoder() returned None: return an instance of your linen module.")
+    return encoder
+
+
+def _kind_and_text(error: BaseException) -> str:
+    """`ValueError: what it says`, without a full stop; the kind alone where it says nothing."""
+    text = _text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    return str(error).strip().rstrip(".")
 
 
 def _not_found(name: str, path: Path, shipped: list[str]) -> str:
@@ -117,10 +132,12 @@ def _from_python(path: Path) -> Loaded:
     try:
         spec.loader.exec_module(module)
         return _loaded_from(module, path)
-    except (ConfigError, ImportError):
+    except ConfigError:
         raise
-    except Exception as error:  # whatever a stranger's file may raise
-        raise ConfigError(f"{path} failed: {type(error).__name__}: {error}.") from error
+    except ImportError as error:
+        raise ImportError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a stranger's file may raise
+        raise ConfigError(f"{path} failed: {_kind_and_text(error)}.") from error
 
 
 def _loaded_from(module: types.ModuleType, path: Path) -> Loaded:
@@ -147,13 +164,15 @@ def _from_json(path: Path) -> Loaded:
     except RecursionError as error:
         raise ConfigError(f"{path} is not a config: it is nested too deeply.") from error
     except ValueError as error:  # not UTF-8, not JSON, or refused below
-        raise ConfigError(f"{path} is not a config: {error}.") from error
+        raise ConfigError(f"{path} is not a config: {_text(error)}.") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} is not a config: it holds {type(plain).__name__}, not fields.")
     version = plain.pop("amtl_jax", amtl_jax.__version__)
     try:
         config = from_plain(plain)
         check(config)
+    except RecursionError as error:
+        raise ConfigError(f"{path} is not a config: it is nested too deeply.") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     if config.encoder.kind == "module":

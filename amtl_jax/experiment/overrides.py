@@ -16,6 +16,7 @@ from amtl_jax.experiment.config import Config, ConfigError
 
 _ENTRY = re.compile(r"  (\w+): (.*)")
 _WIDTH, _INDENT = 88, " " * 6
+_FILLED_IN = "--encoder.module"  # by `run`, not by people
 
 
 class Option(NamedTuple):
@@ -35,7 +36,7 @@ class Option(NamedTuple):
 
 
 def options_of(part: Any, prefix: str = "") -> list[Option]:
-    """Lists the values of a config, those of its parts behind its own."""
+    """Lists the values of a config that people set, those of its parts behind its own."""
     own, nested, texts = [], [], _attribute_texts(type(part))
     hints = typing.get_type_hints(type(part))
     for field in dataclasses.fields(part):
@@ -44,7 +45,8 @@ def options_of(part: Any, prefix: str = "") -> list[Option]:
             nested += options_of(value, f"{prefix}{field.name}.")
         else:
             flag = "--" + (prefix + field.name).replace("_", "-")
-            own.append(Option(flag, hints[field.name], value, texts.get(field.name, "")))
+            if flag != _FILLED_IN:
+                own.append(Option(flag, hints[field.name], value, texts.get(field.name, "")))
     return own + nested
 
 
@@ -72,7 +74,7 @@ def explain(config: Config) -> str:
         parts.append((f"Data: {_first_line(data)}", data, "data."))
     lines = []
     for title, part, prefix in parts:
-        lines += ["", title.rstrip(".") + ":"]
+        lines += ["", *textwrap.wrap(title + ":", _WIDTH)]
         for option in options_of(part, prefix):
             if option.flag != "--data":
                 lines += _explain_one(option)
@@ -80,7 +82,8 @@ def explain(config: Config) -> str:
 
 
 def _first_line(part) -> str:
-    return f"{inspect.getdoc(type(part)).partition(chr(10))[0]} ({type(part).__name__})"
+    line = inspect.getdoc(type(part)).partition("\n")[0]
+    return f"{line.rstrip('.')} ({type(part).__name__})"
 
 
 def _explain_one(option: Option) -> list[str]:
@@ -128,9 +131,14 @@ def override(config: Config, words: Sequence[str], *, other_flags: Sequence[str]
         return config
     options = {option.flag: option for option in options_of(config)}
     groups = _groups(words)
+    seen = set()
     for flag, *_ in groups:
-        if flag.partition("=")[0].replace("_", "-") not in options:
-            raise ConfigError(_unknown(flag, [*options, *other_flags], config))
+        name = _name(flag)
+        if name not in options:
+            raise ConfigError(_unknown(name, [*options, *other_flags], config))
+        if name in seen:
+            raise ConfigError(f"Option {name} is given twice.")
+        seen.add(name)
     try:
         return _parse(config, words)
     except SystemExit:
@@ -151,6 +159,11 @@ def _parse(config: Config, words: Sequence[str]) -> Config:
             add_help=False,
             config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
         )
+
+
+def _name(flag: str) -> str:
+    """The option that `--fit.num_steps=3` means."""
+    return flag.partition("=")[0].replace("_", "-")
 
 
 def _groups(words: Sequence[str]) -> list[list[str]]:
@@ -174,8 +187,10 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _unknown(flag: str, known: list[str], config: Config) -> str:
-    name = flag.partition("=")[0].replace("_", "-")
+def _unknown(name: str, known: list[str], config: Config) -> str:
+    nested = [one for one in known if one.startswith(f"{name}.")]
+    if nested:
+        return f"Unknown option {name}. Options of {name.lstrip('-')}: {', '.join(nested)}."
     for kind in typing.get_args(typing.get_type_hints(Config)["data"]):
         if name in (option.flag for option in options_of(kind(), "data.")):
             return (
@@ -196,6 +211,6 @@ def _first_problem(config: Config, options: dict[str, Option], groups: list[list
             _parse(config, group)
         except SystemExit:
             got = repr(" ".join(values)) if values else "nothing"
-            expected = _kind_text(options[flag.replace("_", "-")].kind)
+            expected = _kind_text(options[_name(flag)].kind)
             return f"{flag} expects {expected}, got {got}."
     return f"Cannot read the options {' '.join(group[0] for group in groups)} together."

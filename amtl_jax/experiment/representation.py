@@ -11,7 +11,7 @@ from amtl_jax.encoders.conv import conv_encoder
 from amtl_jax.encoders.identity import identity_encoder
 from amtl_jax.encoders.linear import linear_encoder
 from amtl_jax.encoders.mlp import mlp_encoder
-from amtl_jax.encoders.modules import module_encoder
+from amtl_jax.encoders.modules import check_rows, module_encoder
 from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig
 from amtl_jax.fitting.frozen import frozen_fitter
 from amtl_jax.fitting.lbfgs import lbfgs_fitter
@@ -23,8 +23,16 @@ DEFAULT_FEATURES = 50
 
 
 def module_text(module: Any) -> str:
-    """How a module prints, in one line and the same in every process: without addresses."""
-    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).split())
+    """How a module prints, in one line and the same in every process: without addresses.
+
+    Raises:
+      ConfigError: if it cannot be printed.
+    """
+    try:
+        text = repr(module)
+    except Exception as error:  # whatever a stranger's module may raise
+        raise ConfigError(f"The module does not print: {type(error).__name__}: {error}") from error
+    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())
 
 
 def build_encoder(config: Config, input_shape: tuple[int, ...], module: Any = None) -> Encoder:
@@ -51,8 +59,19 @@ def build_encoder(config: Config, input_shape: tuple[int, ...], module: Any = No
         )
     encoder = _encoder_of(settings, input_shape, module)
     # What does not fit the inputs comes up here, before anything is computed or written.
-    row = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
-    jax.eval_shape(encoder.init, jax.random.key(0), row)
+    if settings.kind != "module":
+        row = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
+        jax.eval_shape(encoder.init, jax.random.key(0), row)
+        return encoder
+    try:
+        check_rows(encoder, input_shape)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # whatever a stranger's module may raise
+        raise ConfigError(
+            f"The module {type(module).__name__} failed on inputs of shape {list(input_shape)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     return encoder
 
 

@@ -160,7 +160,10 @@ def bought_round(
     started = time.monotonic()
     state, info = tell(slot, state)
     seconds = time.monotonic() - started
-    advice = "Check the scale of inputs and labels, or set a larger fit.penalty."
+    advice = (
+        "Check the scale of inputs and labels, or set a larger fit.penalty or a smaller "
+        "fit.learning_rate."
+    )
     scores = np.asarray(state.proposal.scores)
     if not bool(info.is_finite) or not np.isfinite(scores).all():
         raise _not_finite(slot, f"(objective {float(info.fit.objective):.3g}). {advice}")

@@ -67,7 +67,8 @@ def run(
       ImportError: if the data needs a package that is not installed.
     """
     started = time.monotonic()
-    if encoder is not None:  # a workdir belongs to one module, known by how it prints
+    # A workdir belongs to one module, known by how it prints.
+    if encoder is not None and config.encoder.kind == "module":
         named = dataclasses.replace(config.encoder, module=module_text(encoder))
         config = dataclasses.replace(config, encoder=named)
     check(config)
@@ -75,10 +76,12 @@ def run(
     refuse_other(workdir, config)
     observer.preparing("Preparing the tasks")
     setting = prepare(config, observer, encoder)
+    # What does not fit into memory mostly fails here, and must not leave a claimed workdir.
+    wanted = templates(setting)
     claim(workdir, config)
     slots = _slots(setting)
     journal = Journal(workdir, fingerprint(config), slots)
-    restored = journal.restore(templates(setting))
+    restored = journal.restore(wanted)
     # A run that was killed may have left a line too few, or half of one.
     journal.write_metrics(one.record for one in restored.values())
     observer.planned(_plan(setting, slots))

@@ -93,7 +93,8 @@ def _plain(known: RelevanceInterval, names: Sequence[str]) -> dict[str, Any]:
         end: [number(value) for value in getattr(known, end)] for end in ("middle", "low", "high")
     }
     tied = [name for i, name in enumerate(names) if known.tied[i] and i != known.top]
-    return ends | {"top": names[int(known.top)], "tied_with_top": tied}
+    top = names[int(known.top)] if known.top >= 0 else None
+    return ends | {"top": top, "tied_with_top": tied}
 
 
 @functools.partial(jax.jit, static_argnames="intercept")

@@ -1,15 +1,18 @@
 """Whether a config makes sense, told before anything is computed. Imports no JAX."""
 
 import dataclasses
-import math
 import re
+import sys
 import types
 import typing
 from typing import Literal
 
-from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig
+from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig, shown
 
 _LARGEST = 2**31 - 1  # counts and seeds are int32
+_LARGEST_FLOAT = 3.4e38  # numbers are float32
+_WIDEST = 1_000_000  # an axis beyond this is a slip of the keyboard
+_MOST_DRAWS = 10_000_000
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -31,7 +34,7 @@ def _type_problems(part, prefix: str = "") -> list[str]:
         value, kind = getattr(part, field.name), hints[field.name]
         name = prefix + field.name
         if not _fits(value, kind):
-            problems.append(f"{name} must be {_kind_text(kind)}, got {value!r}")
+            problems.append(f"{name} must be {_kind_text(kind)}, got {shown(value)}")
         elif dataclasses.is_dataclass(value):
             problems += _type_problems(value, name + ".")
     return problems
@@ -48,7 +51,7 @@ def _fits(value, kind) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return isinstance(value, kind)
 
 
@@ -66,60 +69,114 @@ def _kind_text(kind) -> str:
 def _value_problems(config: Config) -> list[str]:
     problems = []
 
+    def value_of(name: str):
+        value = config
+        for step in name.split("."):
+            value = getattr(value, step)
+        return value
+
     def expect(holds: bool, name: str, what: str):
         if not holds:
-            value = config
-            for step in name.split("."):
-                value = getattr(value, step)
-            problems.append(f"{name} must be {what}, got {value!r}")
+            problems.append(f"{name} must be {what}, got {shown(value_of(name))}")
 
-    def is_seed(value):
-        return 0 <= value <= _LARGEST
+    def within(name: str, least: float, most: float):
+        """The value, or each of them, is None or between the two."""
+        value = value_of(name)
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        or_none = " or None" if _may_be_none(config, name) else ""
+        expect(all(one >= least for one in values), name, f"at least {least}{or_none}")
+        expect(all(one <= most for one in values), name, f"at most {most}{or_none}")
 
-    data, fit, distinct = config.data, config.fit, "distinct and at least one"
+    def distinct(name: str):
+        values = value_of(name)
+        if not values:
+            problems.append(f"{name} must be at least one, got none")
+        elif len(set(values)) < len(values):
+            problems.append(f"{name} must be distinct, got {', '.join(map(str, values))}")
+
+    data, fit = config.data, config.fit
     expect(bool(_NAME.fullmatch(config.name)), "name", "letters, digits, '_', '.' and '-'")
-    expect(0 < len(set(config.arms)) == len(config.arms), "arms", distinct)
-    expect(0 < len(set(config.seeds)) == len(config.seeds), "seeds", distinct)
-    expect(all(map(is_seed, config.seeds)), "seeds", f"between 0 and {_LARGEST}")
+    distinct("arms")
+    distinct("seeds")
+    is_seeds = all(0 <= seed <= _LARGEST for seed in config.seeds)
+    expect(is_seeds, "seeds", f"between 0 and {_LARGEST}")
     expect(2 <= config.num_target <= _LARGEST, "num_target", "at least 2, to leave one out")
     expect(1 <= config.budget <= _LARGEST - config.num_target, "budget", "at least 1, and int32")
     positive = len(config.schedule) > 0 and min(config.schedule) > 0
     expect(positive, "schedule", "positive shares, one a round")
-    expect(config.num_resamples >= 1, "num_resamples", "at least 1")
-    expect(config.block_rows is None or config.block_rows >= 1, "block_rows", "at least 1 or None")
+    within("schedule", -_LARGEST_FLOAT, _LARGEST_FLOAT)
+    within("num_resamples", 1, _MOST_DRAWS)
+    within("block_rows", 1, _WIDEST)
     expect(0 < config.level < 1, "level", "between 0 and 1")
-    expect(fit.num_steps >= 1, "fit.num_steps", "at least 1")
-    expect(fit.tolerance >= 0, "fit.tolerance", "at least 0")
-    expect(fit.learning_rate > 0, "fit.learning_rate", "positive")
-    expect(fit.penalty is None or fit.penalty >= 0, "fit.penalty", "at least 0 or None")
+    within("fit.num_steps", 1, _LARGEST)
+    within("fit.batch_rows", 1, _LARGEST)
+    within("fit.patience", 1, _LARGEST)
+    within("fit.tolerance", 0, _LARGEST_FLOAT)
+    within("fit.penalty", 0, _LARGEST_FLOAT)
+    expect(0 < fit.learning_rate <= _LARGEST_FLOAT, "fit.learning_rate", "positive, and float32")
     falling = list(fit.penalties) == sorted(fit.penalties, reverse=True)
     positive = len(fit.penalties) > 0 and min(fit.penalties) > 0
     expect(positive and falling, "fit.penalties", "positive, strongest first")
-    expect(fit.batch_rows is None or fit.batch_rows >= 1, "fit.batch_rows", "at least 1 or None")
+    within("fit.penalties", -_LARGEST_FLOAT, _LARGEST_FLOAT)
     expect(0 <= fit.stop_share <= 0.5, "fit.stop_share", "between 0 and 0.5")
-    expect(fit.patience >= 1, "fit.patience", "at least 1")
-    problems += _encoder_problems(config)
+    within("floor.count", 0, _LARGEST)
+    within("floor.share", 0, 1)
+    within("encoder.num_features", 1, _WIDEST)
+    within("encoder.widths", 1, _WIDEST)
     if isinstance(data, DigitsConfig):
-        expect(is_seed(data.pool_seed), "data.pool_seed", f"between 0 and {_LARGEST}")
+        within("data.pool_seed", 0, _LARGEST)
     else:
-        expect(is_seed(data.truth_seed), "data.truth_seed", f"between 0 and {_LARGEST}")
-        expect(data.num_test >= 2, "data.num_test", "at least 2")
-    return problems
+        within("data.truth_seed", 0, _LARGEST)
+        for name in ("num_tasks", "input_dim", "num_features"):
+            within(f"data.{name}", 1, _WIDEST)
+        within("data.num_test", 2, _MOST_DRAWS)
+        within("data.noise", 0, _LARGEST_FLOAT)
+    return problems + _floor_problems(config) + _encoder_problems(config)
+
+
+def _may_be_none(config: Config, name: str) -> bool:
+    part, _, field = name.rpartition(".")
+    kind = typing.get_type_hints(type(getattr(config, part) if part else config))[field]
+    return types.NoneType in typing.get_args(kind)
+
+
+def _floor_problems(config: Config) -> list[str]:
+    """The learner would tell, but where no arm buys there is none."""
+    floor = config.floor
+    if (floor.count is not None) + (floor.share is not None) + floor.root > 1:
+        return [
+            "at most one of floor.count, floor.share and floor.root can be set, got count "
+            f"{floor.count}, share {floor.share} and root {floor.root}"
+        ]
+    return []
 
 
 def _encoder_problems(config: Config) -> list[str]:
-    """What does not go together in the encoder and its fit; nothing set may be without effect."""
+    """What does not go together in the encoder and its fit.
+
+    A setting that is None unless set must have an effect. Those of `fit` with another default,
+    such as `fit.optimizer`, are taken as they are: whether somebody set them cannot be seen.
+    """
     encoder, fit, problems = config.encoder, config.fit, []
     kind = encoder.kind
-    if encoder.num_features is not None and encoder.num_features < 1:
-        problems.append(f"encoder.num_features must be at least 1, got {encoder.num_features}")
-    if encoder.widths is not None and (not encoder.widths or min(encoder.widths) < 1):
-        problems.append(f"encoder.widths must be positive, one a layer, got {encoder.widths}")
+    if encoder.widths == ():
+        problems.append("encoder.widths must be positive, one a layer, got ()")
     if encoder.widths is not None and kind not in ("mlp", "conv"):
         problems.append(f"encoder.widths is for the kinds mlp and conv, got kind {kind!r}")
     if encoder.pool_each and kind != "conv":
         problems.append(f"encoder.pool_each is for the kind conv, got kind {kind!r}")
-    if fit.method == "lbfgs" and kind != "linear":
+    if encoder.module is not None and kind != "module":
+        problems.append(f"encoder.module is filled in by run: leave it out, got kind {kind!r}")
+    if kind == "identity":
+        for name in ("method", "batch_rows"):
+            if getattr(fit, name) is not None:
+                problems.append(f"fit.{name} is without effect: nothing is trained for identity")
+    elif kind == "linear" and fit.method != "variable_projection" and fit.batch_rows is not None:
+        problems.append(
+            "fit.batch_rows is for variable projection; the linear encoder is fitted by lbfgs: "
+            "set fit.method variable_projection"
+        )
+    elif fit.method == "lbfgs" and kind != "linear":
         problems.append(
             f"fit.method lbfgs is for the linear encoder, got encoder.kind {kind!r}: set "
             "fit.method variable_projection"

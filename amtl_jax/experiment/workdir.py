@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import amtl_jax
-from amtl_jax.experiment.config import Config, ConfigError, to_plain
+from amtl_jax.experiment.config import Config, ConfigError, shown, to_plain
 from amtl_jax.files import write_atomically
 
 
@@ -14,9 +14,11 @@ def refuse_other(workdir: Path, config: Config) -> None:
     """Raises where a workdir was made by another config or version; touches nothing.
 
     Raises:
-      ConfigError: names what differs.
+      ConfigError: names what differs, or says that it is no workdir.
       OSError: if `config.json` cannot be read.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise ConfigError(f"--workdir {workdir} is a file; give a folder.")
     path = workdir / "config.json"
     if not path.exists():
         return
@@ -26,6 +28,8 @@ def refuse_other(workdir: Path, config: Config) -> None:
         raise ConfigError(
             f"{path} is not readable JSON ({error}). Choose another --workdir, or remove this one."
         ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds no config. Choose another --workdir, or remove this one.")
     changes = _changes(found, _described(config))
     if changes:
         raise ConfigError(
@@ -64,4 +68,4 @@ def _changes(found, wanted, prefix="") -> list[str]:
         for name in sorted({*found, *wanted}):
             lines += _changes(found.get(name), wanted.get(name), f"{prefix}.{name}".lstrip("."))
         return lines
-    return [] if found == wanted else [f"{prefix or 'all'}: there {found!r}, here {wanted!r}"]
+    return [] if found == wanted else [f"{prefix}: there {shown(found)}, here {shown(wanted)}"]

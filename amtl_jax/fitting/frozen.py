@@ -6,15 +6,18 @@ from amtl_jax.fitting.objective import finish
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
 
-def frozen_fitter(encoder: Encoder, *, num_tasks: int, intercept: bool = True) -> Fitter:
+def frozen_fitter(
+    encoder: Encoder, *, num_tasks: int, params: Params = None, intercept: bool = True
+) -> Fitter:
     """Returns a fit that leaves the encoder as it is and solves the heads in closed form.
 
-    For embeddings of a large model (`identity_encoder`), and for any encoder whose parameters
-    come from elsewhere: `fit` keeps the parameters it is given.
+    For embeddings of a large model (`identity_encoder`), and for an encoder that was trained
+    elsewhere.
 
     Args:
       encoder: any encoder.
       num_tasks: M, static; tasks without weight get zero heads.
+      params: the trained parameters, which `init` then returns; None: the encoder's own `init`.
       intercept: whether heads have an unpenalised intercept.
 
     Returns:
@@ -23,12 +26,12 @@ def frozen_fitter(encoder: Encoder, *, num_tasks: int, intercept: bool = True) -
 
     def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
         del penalty
-        return encoder.init(key, batch.x[0])
+        return encoder.init(key, batch.x[0]) if params is None else params
 
-    def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
+    def fit(found: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         return finish(
             encoder,
-            params,
+            found,
             batch,
             penalty,
             num_tasks=num_tasks,

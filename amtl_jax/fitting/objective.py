@@ -17,7 +17,7 @@ def squared_norm(params: Params) -> Array:
     squares = [
         jnp.sum(leaf**2)
         for path, leaf in leaves
-        if getattr(path[-1], "key", getattr(path[-1], "name", None)) != "bias"
+        if not path or getattr(path[-1], "key", getattr(path[-1], "name", None)) != "bias"
     ]
     return jnp.stack(squares).sum() if squares else jnp.zeros(())
 

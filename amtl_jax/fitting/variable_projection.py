@@ -76,4 +76,4 @@ def variable_projection_fitter(
             steps=jnp.int32(num_steps),
         )
 
-    return Fitter(init, fit, encoder, num_tasks, intercept)
+    return Fitter(init, fit, encoder, num_tasks, intercept, warm_path=False)

@@ -71,6 +71,9 @@ def test_help_of_run_explains_every_option_with_its_general_default(capsys, argv
         flags |= {option.flag for option in options_of(Config(name="a", data=data))}
     missing = [flag for flag in flags if f"{flag} " not in out]
     assert not missing
+    assert "encoder.module" not in out  # `run` fills it in
+    assert max(map(len, out.splitlines())) <= 88
+    assert ". (" not in out
     for part in (*shipped_configs(), "[default: 15000]", "[default: fog_3]", "[default: gauss]"):
         assert part in out
 
@@ -164,6 +167,7 @@ def test_a_config_and_a_wrong_value_import_no_array_library():
         ("run --budget 3 synthetic", ["CONFIG must come first"]),
         ("run --workdir", ["--workdir", "amtl run --help"]),
         ("run synthetic --workdir=", ["--workdir expects a folder"]),
+        ("run synthetic --workdir a --workdir b", ["Option --workdir is given twice"]),
         ("run sinthetic", ["Did you mean synthetic?", "Shipped: digits_c,"]),
     ],
 )
@@ -193,6 +197,11 @@ def test_wrong_usage_is_one_line(capsys, argv, parts):
         ("--schedule a b", "--schedule expects FLOAT ..., got 'a b'"),
         ("--encoder.widths 3 x", "--encoder.widths expects INT ... or None, got '3 x'"),
         ("--encoder.kind module", "get_encoder()"),
+        ("--budget 5 --budget 6", "Option --budget is given twice."),
+        ("--fit.num_steps=5 --fit.num-steps 6", "Option --fit.num-steps is given twice."),
+        ("--data x", "Unknown option --data. Options of data: --data.scenario, --data.num-tasks"),
+        ("--fit lbfgs", "Unknown option --fit. Options of fit: --fit.method, --fit.num-steps"),
+        ("--encoder.module x", "Unknown option --encoder.module"),
         ("stray", "Unexpected 'stray'"),
         ("--data.target fog_1", "--data.target is an option of DigitsConfig"),
         ("-x", "Unknown option -x"),
@@ -220,8 +229,18 @@ def test_wrong_override_is_one_line(capsys, tmp_path, overrides, part):
         ("synthetic", "--fit.tolerance nan", "fit.tolerance"),
         # What only the library knows.
         ("synthetic", "--floor.root True --budget 100", "floors that fit into the round"),
-        ("synthetic", "--floor.count 1 --floor.share 0.1", "at most one of count, share and root"),
-        ("synthetic", "--floor.count -1", "floor"),
+        ("synthetic", "--floor.count 1 --floor.share 0.1", "at most one of floor.count, floor.sha"),
+        ("synthetic", "--floor.count -1", "floor.count must be at least 0"),
+        ("synthetic", "--arms uniform uniform", "arms must be distinct, got uniform, uniform."),
+        # Beyond the integers and floats of the arrays.
+        ("synthetic", "--fit.num-steps 3000000000", "fit.num_steps must be at most 2147483647"),
+        ("synthetic", "--data.noise 1e39", "data.noise must be at most 3.4e+38, got 1e+39"),
+        ("synthetic", "--data.noise 1" + "0" * 400, "data.noise"),
+        (
+            "synthetic",
+            "--arms target_only --block-rows 1000000000000",
+            "block_rows must be at most",
+        ),
         ("synthetic", "--budget 2", "at least one sample in each of 4 rounds"),
         ("synthetic", "--data.noise -1", "noise"),
         ("synthetic", "--data.num-features 50", "num_features"),
@@ -300,12 +319,59 @@ def test_damaged_checkpoint_is_one_line_of_warning(capsys, tmp_path):
     assert_one_line(err, "amtl: warning: ", path.name, "computed again")
 
 
-@pytest.mark.parametrize("workdir", ["file", "file/run"])
-def test_workdir_that_cannot_be_written(capsys, tmp_path, workdir):
+@pytest.mark.parametrize(
+    ("workdir", "code", "part"),
+    [
+        ("file", 2, "amtl: --workdir {} is a file; give a folder."),
+        ("file/run", 1, "amtl: cannot use workdir {}: [Errno 20]"),
+    ],
+)
+def test_workdir_that_cannot_be_written(capsys, tmp_path, workdir, code, part):
     (tmp_path / "file").write_text("in the way")
-    code, _, err = amtl(capsys, "run", "synthetic", "--workdir", str(tmp_path / workdir), *QUICK)
+    path = str(tmp_path / workdir)
+    found, _, err = amtl(capsys, "run", "synthetic", "--workdir", path, *QUICK)
+    assert found == code
+    assert_one_line(err, part.format(path))
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_value_too_large_for_the_memory_claims_no_workdir(capsys, tmp_path, monkeypatch):
+    def too_large(setting):
+        raise MemoryError
+
+    monkeypatch.setattr(driver, "templates", too_large)
+    code, _, err = amtl(capsys, "run", "synthetic", "--workdir", str(tmp_path / "run"), *QUICK)
     assert code == 1
-    assert_one_line(err, "file")
+    assert_one_line(err, "out of memory; amtl run CONFIG --dry-run says what it needs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_out_of_memory_is_not_sent_to_the_dry_run(capsys, monkeypatch):
+    def too_large(config, *, encoder):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
+
+    monkeypatch.setattr("amtl_jax.experiment.preview.preview", too_large)
+    code, out, err = amtl(capsys, "run", "synthetic", "--dry-run")
+    assert (code, out) == (1, "")
+    assert_one_line(err, "allocating 8 bytes; lower budget, block_rows or num_features\n")
+
+
+def test_messages_leave_the_terminal_alone_and_end_somewhere(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("raise ValueError('\\x1b[31m red \\x07' + 9000 * 'x')")
+    code, out, err = amtl(capsys, "run", str(path))
+    assert (code, out) == (2, "")
+    assert_one_line(err, r"ValueError: \x1b[31m red \x07xxx", " …\n")
+    assert err.removesuffix("\n").isprintable()
+    assert len(err) < 1100
+
+
+def test_control_characters_of_a_found_config(capsys, tmp_path):
+    (tmp_path / "config.json").write_text('{"name": "\\u001b[2J", "\\u001b[3J": 1}')
+    code, _, err = amtl(capsys, "run", "synthetic", "--workdir", str(tmp_path))
+    assert code == 2
+    assert_one_line(err, "name: there '\\x1b[2J', here 'synthetic'", "\\x1b[3J: there 1")
+    assert err.removesuffix("\n").isprintable()
 
 
 def test_default_workdir(capsys, replaced_run):
@@ -341,6 +407,20 @@ def test_note_about_another_version_is_one_line(capsys, replaced_run, tmp_path):
         (RunError("Round 2 of uniform:\nnot finite"), 1, "amtl: Round 2 of uniform: not finite\n"),
         (OSError(28, "No space left on device", "x"), 1, "No space left on device: 'x'\n"),
         (ImportError("pip install it"), 2, "amtl: pip install it\n"),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            1,
+            "cannot use workdir runs/synthetic: [Errno 13] Permission denied: 'runs'\n",
+        ),
+        (
+            MemoryError(),
+            1,
+            "amtl: out of memory; amtl run CONFIG --dry-run says what it needs; "
+            "lower budget, block_rows or num_features\n",
+        ),
+        (RuntimeError("RESOURCE_EXHAUSTED: 8 bytes."), 1, "block_rows or num_features\n"),
+        (SystemExit("bye"), 1, "amtl: bye\n"),
+        (SystemExit(143), 143, ""),
         (KeyboardInterrupt(), 130, "The same command resumes from runs/synthetic.\n"),
     ],
 )
@@ -362,12 +442,13 @@ def test_an_interrupted_dry_run_has_nothing_to_resume(capsys, monkeypatch):
     assert amtl(capsys, "run", "synthetic", "--dry-run") == (130, "", "\nStopped.\n")
 
 
-def test_a_bug_keeps_its_traceback(replaced_run):
+@pytest.mark.parametrize("error", [ZeroDivisionError, RuntimeError, RecursionError])
+def test_a_bug_keeps_its_traceback(replaced_run, error):
     def fail(config, workdir, *, observer):
-        raise ZeroDivisionError
+        raise error
 
     replaced_run(fail)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         cli.main(["run", "synthetic"])
 
 

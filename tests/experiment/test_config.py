@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import amtl_jax
+from amtl_jax.experiment import loading
 from amtl_jax.experiment.config import (
     Config,
     ConfigError,
@@ -87,7 +88,11 @@ def test_unknown_config_names_the_shipped(name):
         ("get_config = 3", "get_config()"),
         ("def get_config(): return {}", "returns a Config"),
         ("def get_config(", "SyntaxError"),
-        ("1 / 0", "ZeroDivisionError"),
+        ("1 / 0", "mine.py failed: ZeroDivisionError: division by zero."),
+        ("import sys; sys.exit('bye')", "mine.py failed: SystemExit: bye."),
+        ("def get_config(): raise SystemExit", "mine.py failed: SystemExit."),
+        ("raise MemoryError", "mine.py failed: MemoryError."),
+        ("raise ValueError('Enough.')", "mine.py failed: ValueError: Enough."),
         ("def get_config(): return undefined", "NameError"),
         ("def get_config(x): pass", "TypeError"),
         (
@@ -104,6 +109,17 @@ def test_bad_config_file(tmp_path, text, part):
     with pytest.raises(ConfigError) as error:
         load_config(str(path))
     assert_one_line(error, "mine.py", part)
+    assert not str(error.value).endswith("..")
+
+
+def test_a_missing_package_is_told_with_the_file_that_wants_it(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import no_such_package")
+    with pytest.raises(ImportError, match=r"mine\.py: No module named 'no_such_package'"):
+        load_config(str(path))
+    path.write_text(MODULE + "def get_encoder(): import no_such_package")
+    with pytest.raises(ImportError, match=r"get_encoder\(\): No module named 'no_such_package'"):
+        make_encoder(load(str(path)))
 
 
 def test_config_file_with_dataclasses_and_postponed_annotations(tmp_path):
@@ -197,6 +213,8 @@ BAD_JSON = [
     ("{", "not a config"),
     ("[" * 200_000, "nested too deeply"),
     ('{"a":' * 100_000, "nested too deeply"),
+    (written(data={"kind": "SyntheticConfig", "noise": 10**400}), "data.noise must be a finite"),
+    (written(seeds=["x" * 9000]), "xxx …"),
     ("9" * 5000, "not a config"),
     (" " * 1_000_001, "1,000,001 bytes"),
     ('{"name": "a", "name": "b"}', "field 'name' is there twice"),
@@ -233,6 +251,20 @@ def test_bad_written_config_is_one_line(tmp_path, text, part):
     with pytest.raises(ConfigError) as error:
         load(str(path))
     assert_one_line(error, "config.json", part)
+
+
+def test_a_depth_that_only_the_parser_of_json_stands(tmp_path, monkeypatch):
+    """How deep each may go depends on the version of Python."""
+
+    def too_deep(plain):
+        raise RecursionError
+
+    monkeypatch.setattr(loading, "from_plain", too_deep)
+    path = tmp_path / "config.json"
+    path.write_text(written())
+    with pytest.raises(ConfigError) as error:
+        load(str(path))
+    assert_one_line(error, "config.json is not a config: it is nested too deeply")
 
 
 def test_bytes_that_are_no_text(tmp_path):
@@ -292,6 +324,8 @@ def test_get_encoder_is_called_when_it_is_wanted(tmp_path):
     [
         ("", "define get_encoder()"),
         ("def get_encoder(): return 1 / 0", "ZeroDivisionError"),
+        ("def get_encoder(): raise SystemExit('bye')", "get_encoder() failed: SystemExit: bye."),
+        ("def get_encoder(): pass", "get_encoder() returned None: return an instance of your"),
         ("get_encoder = 3", "get_encoder() as a function"),
     ],
 )
@@ -318,13 +352,13 @@ BAD = [
     ({"budget": True}, "budget must be int"),
     ({"budget": "100"}, "budget must be int"),
     ({"num_target": 1}, "num_target must be at least 2"),
-    ({"arms": ()}, "arms must be distinct and at least one"),
-    ({"arms": ("uniform", "uniform")}, "arms must be distinct"),
+    ({"arms": ()}, "arms must be at least one, got none."),
+    ({"arms": ("uniform", "uniform")}, "arms must be distinct, got uniform, uniform."),
     ({"arms": ("best",)}, "one of target_only, uniform, a_mtrl, l1_a_mtrl"),
     ({"arms": "uniform"}, "arms must be a tuple"),
     ({"arms": ["uniform"]}, "arms must be a tuple"),
-    ({"seeds": ()}, "seeds must be distinct"),
-    ({"seeds": (1, 1)}, "seeds must be distinct"),
+    ({"seeds": ()}, "seeds must be at least one, got none."),
+    ({"seeds": (1, 1)}, "seeds must be distinct, got 1, 1."),
     ({"seeds": (-1,)}, "seeds must be between 0"),
     ({"seeds": (2**31,)}, "seeds must be between 0"),
     ({"seeds": (0.5,)}, "each item int"),
@@ -343,9 +377,9 @@ BAD = [
     ({"data": None}, "data must be DigitsConfig or SyntheticConfig"),
     ({"data": SyntheticConfig(scenario="best")}, "one of gauss, one, spread, dup, dup2"),
     ({"data": SyntheticConfig(noise=float("inf"))}, "data.noise must be a finite float"),
-    ({"data": SyntheticConfig(truth_seed=-1)}, "data.truth_seed must be between"),
+    ({"data": SyntheticConfig(truth_seed=-1)}, "data.truth_seed must be at least 0"),
     ({"data": SyntheticConfig(num_test=1)}, "data.num_test"),
-    ({"data": DigitsConfig(pool_seed=-1)}, "data.pool_seed must be between"),
+    ({"data": DigitsConfig(pool_seed=-1)}, "data.pool_seed must be at least 0"),
     ({"encoder": EncoderConfig(num_features=0)}, "encoder.num_features must be at least 1"),
     ({"fit": FitConfig(num_steps=0)}, "fit.num_steps"),
     ({"fit": FitConfig(tolerance=-1.0)}, "fit.tolerance"),
@@ -357,6 +391,31 @@ BAD = [
     ({"fit": FitConfig(intercept=1)}, "fit.intercept must be bool"),
     ({"floor": FloorConfig(count=0.5)}, "floor.count must be int or None"),
     ({"floor": {}}, "floor must be FloorConfig"),
+    ({"floor": FloorConfig(count=-1)}, "floor.count must be at least 0 or None, got -1"),
+    ({"floor": FloorConfig(share=1.5)}, "floor.share must be at most 1 or None, got 1.5"),
+    ({"floor": FloorConfig(share=0.1, root=True)}, "at most one of floor.count, floor.share and"),
+    ({"floor": FloorConfig(count=0, share=0.0)}, "at most one of floor.count, floor.share and"),
+    ({"encoder": EncoderConfig(module="Own()")}, "encoder.module is filled in by run"),
+    # Too large for the integers and floats of arrays, or for any machine.
+    ({"data": SyntheticConfig(noise=10**400)}, "data.noise must be a finite float"),
+    ({"data": SyntheticConfig(noise=10**5000)}, "got a very large int"),
+    ({"data": SyntheticConfig(noise=1e39)}, "data.noise must be at most 3.4e+38"),
+    ({"data": SyntheticConfig(num_tasks=2**31)}, "data.num_tasks must be at most 1000000"),
+    ({"data": SyntheticConfig(input_dim=2**31)}, "data.input_dim must be at most"),
+    ({"data": SyntheticConfig(num_features=2**31)}, "data.num_features must be at most"),
+    ({"data": SyntheticConfig(num_test=2**31)}, "data.num_test must be at most"),
+    ({"encoder": EncoderConfig(num_features=2**31)}, "encoder.num_features must be at most"),
+    ({"encoder": EncoderConfig(kind="mlp", widths=(8, 2**31))}, "encoder.widths must be at most"),
+    ({"fit": FitConfig(num_steps=2**31)}, "fit.num_steps must be at most 2147483647"),
+    ({"fit": FitConfig(batch_rows=2**31)}, "fit.batch_rows must be at most"),
+    ({"fit": FitConfig(patience=2**31)}, "fit.patience must be at most"),
+    ({"fit": FitConfig(tolerance=1e39)}, "fit.tolerance must be at most"),
+    ({"fit": FitConfig(penalty=1e39)}, "fit.penalty must be at most"),
+    ({"fit": FitConfig(penalties=(1e39, 1.0))}, "fit.penalties must be at most"),
+    ({"fit": FitConfig(learning_rate=1e39)}, "fit.learning_rate must be positive, and float32"),
+    ({"schedule": (1e39,)}, "schedule must be at most"),
+    ({"num_resamples": 10_000_001}, "num_resamples must be at most 10000000"),
+    ({"block_rows": 2**31}, "block_rows must be at most"),
 ]
 
 
@@ -400,7 +459,8 @@ def test_unreadable_config_json(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError) as error:
         refuse_other(tmp_path, load_config("synthetic"))
-    assert_one_line(error, "config.json" if text in ("", "{") else str(tmp_path))
+    assert_one_line(error, "config.json")
+    assert ("holds no config" in str(error.value)) == (text in ("[]", "null", "3"))
 
 
 def test_another_version_is_another_run(tmp_path, monkeypatch):

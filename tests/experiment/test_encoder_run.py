@@ -35,7 +35,8 @@ def own_module(num_features=3):
 
 
 def quick(kind, **encoder) -> Config:
-    fit = FitConfig(num_steps=12, batch_rows=64, learning_rate=0.02, penalties=(1e-2, 1e-3))
+    batch_rows = None if kind == "identity" else 64
+    fit = FitConfig(num_steps=12, batch_rows=batch_rows, learning_rate=0.02, penalties=(1e-2, 1e-3))
     changes = {"seeds": (0,), "arms": ("target_only", "uniform", "a_mtrl")}
     return tiny(encoder=EncoderConfig(kind=kind, **encoder), fit=fit, **changes)
 
@@ -118,6 +119,11 @@ def test_modules_that_do_not_fit_the_config(tmp_path):
         ({}, {"stop_share": 0.7}, "fit.stop_share must be between"),
         ({}, {"patience": 0}, "fit.patience must be at least 1"),
         ({}, {"batch_rows": 0}, "fit.batch_rows must be at least 1"),
+        ({}, {"batch_rows": 64}, "fit.batch_rows is for variable projection; the linear encoder"),
+        ({}, {"batch_rows": 64, "method": "lbfgs"}, "set fit.method variable_projection"),
+        ({"kind": "identity"}, {"batch_rows": 64}, "fit.batch_rows .* nothing is trained"),
+        ({"kind": "identity"}, {"method": "lbfgs"}, "fit.method .* nothing is trained"),
+        ({"module": "Own()"}, {}, "encoder.module is filled in by run"),
     ],
 )
 def test_settings_that_do_not_go_together(tmp_path, encoder, fit, part):

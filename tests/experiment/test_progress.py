@@ -18,6 +18,7 @@ from amtl_jax.experiment.display import LiveDisplay
 from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Plan
 from amtl_jax.experiment.progress import Printer, command_observer, is_live
+from amtl_jax.experiment.telling import one_line_warnings
 
 ARMS = {"target_only": 1, "uniform": 2, "a_mtrl": 2}
 SLOTS = tuple(
@@ -280,9 +281,7 @@ def test_warnings_do_not_tear_the_display(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(sys, "stderr", Terminal())
-    from amtl_jax import cli
-
-    with cli._one_line_warnings(), command_observer() as display:
+    with one_line_warnings(), command_observer() as display:
         display.planned(PLAN)
         warnings.warn("the disk is nearly full", stacklevel=1)
     assert "amtl: warning: the disk is nearly full" in plain(terminal.getvalue())
