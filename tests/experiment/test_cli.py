@@ -469,3 +469,14 @@ def test_a_reader_that_leaves_early_is_no_traceback(tmp_path):
     )
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_lapack_calls_run_in_order(capsys, monkeypatch):
+    """Two batched ones at a time can wait for each other for ever; a user's own flags stay."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    amtl(capsys, "configs")
+    assert os.environ["XLA_FLAGS"] == f"--xla_cpu_enable_fast_math=false {cli.IN_ORDER}"
+    own = "--xla_cpu_enable_concurrency_optimized_scheduler=true"
+    monkeypatch.setenv("XLA_FLAGS", own)
+    amtl(capsys, "configs")
+    assert os.environ["XLA_FLAGS"] == own
