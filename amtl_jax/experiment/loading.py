@@ -1,11 +1,12 @@
 """Where a config comes from: a shipped name, a Python file, or a written `config.json`."""
 
 import ast
+import contextlib
 import importlib.util
 import json
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,17 +90,24 @@ def make_encoder(loaded: Loaded) -> Any:
             "encoder.kind is module: define get_encoder() beside get_config() in a Python file, "
             "or choose another kind."
         )
-    try:
+    with _blaming("get_encoder()"):
         encoder = loaded.get_encoder()
-    except ConfigError:
-        raise
-    except ImportError as error:
-        raise ImportError(f"get_encoder(): {error}") from error
-    except (Exception, SystemExit) as error:  # whatever a stranger's file may raise
-        raise ConfigError(f"get_encoder() failed: {_kind_and_text(error)}.") from error
     if encoder is None:
         raise ConfigError("get_encoder() returned None: return an instance of your linen module.")
     return encoder
+
+
+@contextlib.contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Runs a stranger's code, which may raise whatever it likes, and names it in the error."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ImportError as error:
+        raise ImportError(f"{name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{name} failed: {_kind_and_text(error)}.") from error
 
 
 def _kind_and_text(error: BaseException) -> str:
@@ -129,15 +137,9 @@ def _from_python(path: Path) -> Loaded:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses that the file defines look their module up by name.
     sys.modules[spec.name] = module
-    try:
+    with _blaming(str(path)):
         spec.loader.exec_module(module)
         return _loaded_from(module, path)
-    except ConfigError:
-        raise
-    except ImportError as error:
-        raise ImportError(f"{path}: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever a stranger's file may raise
-        raise ConfigError(f"{path} failed: {_kind_and_text(error)}.") from error
 
 
 def _loaded_from(module: types.ModuleType, path: Path) -> Loaded:
