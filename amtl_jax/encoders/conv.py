@@ -2,7 +2,7 @@
 
 XLA's CPU backend has one fast path for convolutions: channels last, filters `HWIO`. The gradient
 by the filter, as automatic differentiation writes it, has other layouts; outside of a loop the
-compiler transposes its way to the fast path, in the body of a loop it does not, and is tens of
+compiler transposes its way to the fast path, in the body of a loop it does not, and is many
 times slower. A fit is a loop. So `convolve` brings its own gradients, each written as one more
 channels-last convolution with the transposes spelled out.
 """
