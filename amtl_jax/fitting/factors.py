@@ -1,9 +1,11 @@
 """The factors B and W of the linear representation: where a fit starts, and their balance."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.types import Array, TaskBatch
+from amtl_jax.types import Array, Encoder, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
 
@@ -49,6 +51,36 @@ def spectral_kernel(batch: TaskBatch, num_features: int, num_tasks: int, interce
     _, label_mean, count = task_means(batch, num_tasks, intercept)
     residual = batch.y - label_mean[batch.task][:, None, :]
     return leading_inputs(input_moments(batch, residual, num_tasks), count, num_features)
+
+
+def spectral_start(
+    name: str, encoder: Encoder, num_tasks: int, intercept: bool
+) -> Callable[[Array, TaskBatch, Array], Params]:
+    """Returns `Fitter.init` of a linear encoder: the kernel of `spectral_kernel`.
+
+    It raises `ValueError`, in the words of the fitter `name`, where inputs are not vectors.
+    """
+
+    def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
+        del key, penalty  # the start is deterministic, and its size does not matter to a fit
+        if batch.x.ndim != 3:
+            raise ValueError(
+                f"{name} expects inputs that are vectors, x [B, R, D], got {batch.x.shape}; "
+                "flatten images before packing them."
+            )
+        kernel = spectral_kernel(batch, encoder.num_features, num_tasks, intercept)
+        return {"params": {"kernel": kernel}}
+
+    return init
+
+
+def check_descent(name: str, num_steps: int, memory: int, tolerance: float) -> None:
+    """Raises `ValueError` for numbers that no quasi-Newton descent can run with."""
+    if num_steps < 1 or memory < 1 or not tolerance >= 0:
+        raise ValueError(
+            f"{name} expects num_steps >= 1, memory >= 1 and tolerance >= 0, got "
+            f"{num_steps}, {memory} and {tolerance}."
+        )
 
 
 def leading_inputs(moments: Array, count: Array, num_features: int) -> Array:

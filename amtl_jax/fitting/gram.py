@@ -4,7 +4,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from amtl_jax.fitting.factors import spectral_kernel
+from amtl_jax.fitting.factors import check_descent, spectral_start
 from amtl_jax.fitting.moment_descent import Descent, FittedFactors, fit_features
 from amtl_jax.fitting.moments import (
     TaskMoments,
@@ -55,27 +55,13 @@ def gram_fitter(
       Nocedal, Wright. Numerical Optimization, chapter 7. Start: Tripuraneni, Jin, Jordan.
       Provable Meta-Learning of Linear Representations. 2021.
     """
-    if num_steps < 1 or memory < 1 or not tolerance >= 0:
-        raise ValueError(
-            "gram_fitter expects num_steps >= 1, memory >= 1 and tolerance >= 0, got "
-            f"{num_steps}, {memory} and {tolerance}."
-        )
+    check_descent("gram_fitter", num_steps, memory, tolerance)
     if rank not in (None, "aic", *range(1, encoder.num_features + 1)):
         raise ValueError(
             f"gram_fitter expects rank None, 'aic' or 1 to {encoder.num_features}, the encoder's "
             f"features, got {rank!r}."
         )
     descent = Descent(num_steps, tolerance, memory)
-
-    def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
-        del key, penalty  # the spectral start is deterministic
-        if batch.x.ndim != 3:
-            raise ValueError(
-                f"gram_fitter expects inputs that are vectors, x [B, R, D], got {batch.x.shape}; "
-                "flatten images before packing them."
-            )
-        kernel = spectral_kernel(batch, encoder.num_features, num_tasks, intercept)
-        return {"params": {"kernel": kernel}}
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         moments = task_moments(batch, num_tasks=num_tasks, intercept=intercept)
@@ -94,6 +80,7 @@ def gram_fitter(
             )
         return _result(moments, found, penalty, intercept)
 
+    init = spectral_start("gram_fitter", encoder, num_tasks, intercept)
     return Fitter(init, fit, encoder, num_tasks, intercept)
 
 

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from amtl_jax.fitting.factors import (
     balance,
+    check_descent,
     input_moments,
     product,
-    spectral_kernel,
+    spectral_start,
     task_means,
 )
 from amtl_jax.fitting.objective import finish, total_weight
@@ -59,21 +60,7 @@ def lbfgs_fitter(
       Nocedal, Wright. Numerical Optimization, chapter 7. Start: Tripuraneni, Jin, Jordan.
       Provable Meta-Learning of Linear Representations. 2021.
     """
-    if num_steps < 1 or memory < 1 or not tolerance >= 0:
-        raise ValueError(
-            "lbfgs_fitter expects num_steps >= 1, memory >= 1 and tolerance >= 0, got "
-            f"{num_steps}, {memory} and {tolerance}."
-        )
-
-    def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
-        del key  # the spectral start is deterministic
-        if batch.x.ndim != 3:
-            raise ValueError(
-                f"lbfgs_fitter expects inputs that are vectors, x [B, R, D], got {batch.x.shape}; "
-                "flatten images before packing them."
-            )
-        kernel = spectral_kernel(batch, encoder.num_features, num_tasks, intercept)
-        return {"params": {"kernel": kernel}}
+    check_descent("lbfgs_fitter", num_steps, memory, tolerance)
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         kernel = params["params"]["kernel"]
@@ -97,6 +84,7 @@ def lbfgs_fitter(
             steps=steps,
         )
 
+    init = spectral_start("lbfgs_fitter", encoder, num_tasks, intercept)
     return Fitter(init, fit, encoder, num_tasks, intercept)
 
 
