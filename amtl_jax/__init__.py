@@ -34,9 +34,10 @@ _EXPORTS = {
     ),
     "bootstrap": "Estimate Interval paired_bootstrap unpaired_bootstrap",
     "posterior": (
-        "HeadPosterior RelevanceInterval draw_heads head_posterior noise_variance relevance_draws "
+        "HeadPosterior RelevanceInterval draw_heads head_posterior relevance_draws "
         "relevance_interval"
     ),
+    "label_noise": "noise_variance",
     "design": "Design Limits c_optimal_design",
     "knowledge": "HeadDraws Knowledge draw_knowledge head_knowledge",
     "forecast": "PredictedRisk known_heads predicted_risk",

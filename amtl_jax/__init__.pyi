@@ -112,6 +112,7 @@ from amtl_jax.knowledge import Knowledge as Knowledge
 from amtl_jax.knowledge import draw_knowledge as draw_knowledge
 from amtl_jax.knowledge import head_knowledge as head_knowledge
 from amtl_jax.label_alignment import alignment as alignment
+from amtl_jax.label_noise import noise_variance as noise_variance
 from amtl_jax.learner import active_learner as active_learner
 from amtl_jax.metrics import accuracy as accuracy
 from amtl_jax.metrics import balanced_accuracy as balanced_accuracy
@@ -137,7 +138,6 @@ from amtl_jax.posterior import HeadPosterior as HeadPosterior
 from amtl_jax.posterior import RelevanceInterval as RelevanceInterval
 from amtl_jax.posterior import draw_heads as draw_heads
 from amtl_jax.posterior import head_posterior as head_posterior
-from amtl_jax.posterior import noise_variance as noise_variance
 from amtl_jax.posterior import relevance_draws as relevance_draws
 from amtl_jax.posterior import relevance_interval as relevance_interval
 from amtl_jax.refinement import refine_heads as refine_heads

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from amtl_jax.heads import solve_heads
-from amtl_jax.posterior import noise_variance
+from amtl_jax.label_noise import noise_variance
 from amtl_jax.types import Array, FitResult, Heads, HeadStats, TaskBatch
 
 
@@ -66,6 +66,7 @@ def relative_noise(
     ridge: Array,
     input_dim: int,
     held_out_loss: Array,
+    fit_weight: Array,
     intercept: bool,
 ) -> Array:
     """Noise variance of every task over the pooled one, `[M']`, from a fit; see `noise_variance`.
@@ -76,6 +77,7 @@ def relative_noise(
       ridge: `[M']` of these heads.
       input_dim: D.
       held_out_loss: `[]` squared error on rows held out of the fit, or NaN.
+      fit_weight: `[M']` weight of each task's rows in the fit.
       intercept: whether heads have one; static.
     """
     noise, pooled = noise_variance(
@@ -84,6 +86,7 @@ def relative_noise(
         ridge=ridge[:, None],
         input_dim=input_dim,
         held_out_loss=held_out_loss,
+        fit_weight=fit_weight,
         intercept=intercept,
     )
     return jnp.mean(noise, axis=1) / jnp.mean(pooled)

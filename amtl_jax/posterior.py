@@ -14,11 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.centred_stats import centred
 from amtl_jax.heads import NEGLIGIBLE
-from amtl_jax.types import Array, Heads, HeadStats, Relevance
+from amtl_jax.types import Array, HeadStats, Relevance
 
 _PRECISION = jax.lax.Precision.HIGHEST
-_PSEUDO_ROWS = 10.0  # rows that the pooled noise counts for in a task's own
 
 
 class HeadPosterior(NamedTuple):
@@ -95,7 +95,8 @@ def head_posterior(
                 f"head_posterior expects {name} as a scalar or [M, O] = {list(shape)}, got shape "
                 f"{list(jnp.shape(value))}."
             )
-    gram, moment = _centred(stats, intercept)
+    about = centred(stats, intercept)
+    gram, moment = about.gram, about.moment
     # What centring leaves of a constant feature is rounding: its coefficient keeps the prior.
     raw = jnp.diagonal(stats.gram, axis1=1, axis2=2)
     alive = jnp.diagonal(gram, axis1=1, axis2=2) > NEGLIGIBLE * jnp.finfo(gram.dtype).eps * raw
@@ -118,16 +119,6 @@ def head_posterior(
     return HeadPosterior(jnp.einsum("mk,mok->mko", scale, solved), root, scale)
 
 
-def _centred(stats: HeadStats, intercept: bool) -> tuple[Array, Array]:
-    """Gram `[M, K, K]` and moment `[M, K, O]` about the task's means, if there is an intercept."""
-    if not intercept:
-        return stats.gram, stats.moment
-    count = jnp.where(stats.count > 0, stats.count, 1.0)
-    mean = stats.feature_sum / count[:, None]
-    gram = stats.gram - mean[:, :, None] * stats.feature_sum[:, None, :]
-    return gram, stats.moment - mean[:, :, None] * stats.label_sum[:, None, :]
-
-
 def covariance(posterior: HeadPosterior) -> Array:
     """Covariance of every head, `[M, O, K, K]`."""
     num_features = posterior.scale.shape[1]
@@ -145,62 +136,6 @@ def draw_heads(key: Array, posterior: HeadPosterior) -> Array:
         posterior.root, noise[..., None], lower=True, trans="T"
     )[..., 0]
     return posterior.mean + jnp.einsum("mk,mok->mko", posterior.scale, free)
-
-
-def residual_squares(stats: HeadStats, heads: Heads) -> Array:
-    """Squared residuals of every task's head on its own rows, `[M, O]`, summed with weights."""
-    weight, bias = heads.weight, heads.bias
-    fitted = jnp.einsum("mkl,mlo->mko", stats.gram, weight, precision=_PRECISION)
-    cross = 2 * bias * jnp.einsum("mk,mko->mo", stats.feature_sum, weight, precision=_PRECISION)
-    own = jnp.sum(weight * fitted, axis=1) + cross + stats.count[:, None] * bias**2
-    with_labels = jnp.sum(weight * stats.moment, axis=1) + bias * stats.label_sum
-    return jnp.maximum(stats.energy - 2 * with_labels + own, 0.0)
-
-
-def noise_variance(
-    stats: HeadStats,
-    heads: Heads,
-    *,
-    ridge: Array | float,
-    input_dim: Array | float,
-    held_out_loss: Array | float,
-    num_features: Array | float | None = None,
-    intercept: bool = True,
-) -> tuple[Array, Array]:
-    """Noise of every task, shrunk to the pooled noise as if that had been seen on ten rows.
-
-    A task's squared residuals have `count − trace of the hat matrix` degrees of freedom, pooled
-    ones `N − KM − K(D−K)`, at least N/5. With fewer than twice as many rows as parameters they say
-    nothing: there the held-out error stands in, unless it is NaN. It includes the error of the
-    fit, so that intervals err on the wide side.
-
-    Args:
-      stats: statistics of M tasks on the features.
-      heads: their ridge heads.
-      ridge: of these heads, non-negative, a scalar or `[M, 1]`.
-      input_dim: D of a linear representation; K for one that was not fitted. For a network
-        `K(D−K)` is a stand-in for what it fitted, and the noise is a rough guess.
-      held_out_loss: squared error on rows held out of the fit, summed over outputs, or NaN.
-      num_features: features in use; None: all K. Others are zero and were not fitted.
-      intercept: whether heads have an intercept; static.
-
-    Returns:
-      Noise variance of the tasks `[M, O]`, and pooled `[O]`; positive.
-    """
-    num_tasks, all_features, num_outputs = heads.weight.shape
-    num_features = all_features if num_features is None else num_features
-    squares = residual_squares(stats, heads)
-    total = jnp.sum(stats.count)
-    parameters = num_features * (num_tasks + jnp.maximum(input_dim - num_features, 0.0))
-    pooled = jnp.sum(squares, axis=0) / jnp.maximum(total - parameters, total / 5)
-    is_thin = (total < 2 * parameters) & jnp.isfinite(held_out_loss)
-    pooled = jnp.where(is_thin, held_out_loss / num_outputs, pooled)
-    pooled = jnp.maximum(pooled, jnp.finfo(pooled.dtype).tiny)
-    size = jnp.maximum(jnp.linalg.eigvalsh(_centred(stats, intercept)[0]), 0.0)  # [M, K]
-    hat_trace = jnp.sum(jnp.where(size > 0, size / jnp.where(size > 0, size + ridge, 1), 0), axis=1)
-    freedom = jnp.maximum(stats.count - intercept - hat_trace, 0.0)
-    shrunk = squares + _PSEUDO_ROWS * pooled[None]
-    return shrunk / (freedom + _PSEUDO_ROWS)[:, None], pooled
 
 
 def relevance_draws(

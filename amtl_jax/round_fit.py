@@ -153,6 +153,7 @@ def _noise(parts: Parts, chosen: PenaltyFit, factors: Array, batch: TaskBatch) -
         ridge=ridge,
         input_dim=int(np.prod(batch.x.shape[2:])),
         held_out_loss=chosen.held_out_loss,
+        fit_weight=jnp.where(jnp.arange(len(ridge)) < parts.num_sources, factors, 0.0),
         intercept=parts.fitter.intercept,
     )
 

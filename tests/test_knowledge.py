@@ -7,6 +7,7 @@ import pytest
 
 from amtl_jax.heads import head_stats
 from amtl_jax.knowledge import draw_knowledge, head_knowledge
+from amtl_jax.label_noise import head_leverage, shrunk_noise
 from amtl_jax.packing import pack
 from amtl_jax.types import HeadStats
 
@@ -66,7 +67,16 @@ def oracle(features, y, task, intercept):
     total = rows_of[:M].sum()
     pooled_noise = squares[:M].sum() / max(total - K * (M + D - K), total / 5)
     freedom = rows_of - np.einsum("mkl,mlk->m", gram, inverse)
-    noise = (squares + 10 * pooled_noise) / (freedom + 10)
+    shrunk, _ = shrunk_noise(  # has a float64 oracle of its own
+        squares[:M, None].astype(np.float32),
+        rows_of[:M].astype(np.float32),
+        freedom[:M].astype(np.float32),
+        head_leverage(heads[:M, :, None].astype(np.float32), rows_of[:M].astype(np.float32)),
+        input_dim=float(D),
+        held_out_loss=np.nan,
+        num_features=float(K),
+    )
+    noise = np.append(shrunk[:, 0], 0.0).astype(float)
     noise[M] = max(squares[M] / freedom[M], pooled_noise)
     added = np.mean(noise[:M] * np.trace(inverse[:M], axis1=1, axis2=2)) / K
     square = np.mean(heads[:M] ** 2)
@@ -75,6 +85,7 @@ def oracle(features, y, task, intercept):
     information = np.einsum("mk,m,ml->kl", heads[:M], rows_of[:M] / noise[:M], heads[:M])
     outer = np.linalg.inv(information + (D - K) * np.eye(K))
     inflation = 1 + (D - K) * np.einsum("mk,kl,ml->m", heads, outer, heads) / noise
+    inflation *= total / (total - K * (M + D - K))
     spread = (noise * inflation)[:, None, None]
     covariance = np.linalg.inv(np.eye(K)[None] / prior[:, None, None] + gram / spread)
     mean = np.einsum("mkl,ml->mk", covariance, moment / spread[:, :, 0])

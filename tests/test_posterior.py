@@ -194,34 +194,6 @@ def test_undefined_draws_are_tied_and_nan():
     assert bool(found.tied[1])
 
 
-def test_noise_is_found_and_shrunk():
-    features, y, task, _ = problem(counts=(400, 3, 500, 400), outputs=1)
-    stats = stats_of(features, y - y.mean(axis=0), task, 4)
-    heads = solve_heads(stats, ridge=1e-3)
-    options = {"ridge": 1e-3, "input_dim": float(K)}
-    noise, pooled = posterior.noise_variance(stats, heads, held_out_loss=jnp.nan, **options)
-    assert pooled.shape == (1,)
-    np.testing.assert_allclose(noise[:, 0], NOISE, rtol=0.2)
-    # Three rows meet four features: their residual is 0, ten rows of the pooled noise decide.
-    np.testing.assert_allclose(noise[1], pooled, rtol=0.05)
-    # So many inputs that residuals of the fit say nothing: the held-out error stands in.
-    options |= {"input_dim": 784.0}
-    _, thin = posterior.noise_variance(stats, heads, held_out_loss=7.0, **options)
-    np.testing.assert_allclose(thin, 7.0)
-
-
-def test_residual_squares_are_those_of_the_rows():
-    features, y, task, _ = problem()
-    stats = stats_of(features, y, task, 4)
-    heads = solve_heads(stats, ridge=1.0)
-    fitted = np.einsum("nk,nko->no", features, np.asarray(heads.weight)[task])
-    squares = (y - fitted - np.asarray(heads.bias)[task]) ** 2
-    wanted = np.stack([squares[task == m].sum(axis=0) for m in range(4)])
-    np.testing.assert_allclose(
-        posterior.residual_squares(stats, heads), wanted, rtol=0.02, atol=0.05
-    )
-
-
 def test_errors_name_what_was_expected():
     stats = HeadStats(*(jnp.zeros(s) for s in ((2, 3, 3), (2, 3, 1), (2, 1), (2, 3), (2, 1), (2,))))
     with pytest.raises(ValueError, match=r"noise \[M, O\] = \[2, 1\], got \[2\]"):

@@ -15,11 +15,11 @@ from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.records import number
 from amtl_jax.experiment.rounds import Setting
 from amtl_jax.heads import head_stats, solve_heads
+from amtl_jax.label_noise import noise_variance
 from amtl_jax.posterior import (
     HeadPosterior,
     RelevanceInterval,
     head_posterior,
-    noise_variance,
     relevance_draws,
     relevance_interval,
 )

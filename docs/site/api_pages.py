@@ -38,7 +38,7 @@ ROOMS = (
         "Heads and targets",
         "Ridge heads of all tasks at once in closed form, the target's own head, and how well "
         "they are known.",
-        "heads head_prior refinement target posterior answer",
+        "heads head_prior refinement target centred_stats label_noise posterior answer",
         "Heads HeadStats HeadPrior",
     ),
     Room(
