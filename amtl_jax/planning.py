@@ -47,7 +47,8 @@ def round_floor(
     """Samples that every task gets in a round, by one of four rules.
 
     Without any of the arguments below it is 10 samples, 20 from 160 tasks on, or as many as 0.3
-    of the round give where that is less. A small constant floor did best in simulation.
+    of the round give where that is less. A small constant floor did best in simulation, and none in
+    the last round of a campaign, see `Floor`.
 
     Args:
       budget: samples of the round.

@@ -19,7 +19,8 @@ class Floor(NamedTuple):
     """What every source gets in every round, whatever the scores; at most one field is set.
 
     Where none is set: 10 samples, 20 from 160 sources on, or as many as 0.3 of the round's budget
-    give where that is less.
+    give where that is less; none in the last of several rounds, as nothing is learnt from it that
+    a later round could use.
 
     Attributes:
       count: samples per source.
@@ -109,7 +110,7 @@ def plan_rounds(
                 f"{capacity.sum()}. Lower the budget or add sources."
             )
         floors = tuple(round_floor(amount, num_sources, **floor_options) for amount in budgets)
-        return budgets, floors
+        return budgets, _exploring(floors, floor)
     total = sum(shares)
     budgets = tuple(budget * share / total for share in shares)
     worth = float((capacity * prices).sum())
@@ -120,6 +121,7 @@ def plan_rounds(
         round_floor(amount * num_sources / prices.sum(), num_sources, **floor_options)
         for amount in budgets
     )
+    floors = _exploring(floors, floor)
     for amount, floor_now in zip(budgets, floors, strict=True):
         cost = floor_now * float(prices.sum())
         if cost > amount * (1 - _MONEY_MARGIN):  # counts are bought in float32
@@ -128,3 +130,9 @@ def plan_rounds(
                 "more. Lower the floor or raise the budget."
             )
     return budgets, floors
+
+
+def _exploring(floors: tuple[int, ...], floor: Floor) -> tuple[int, ...]:
+    """Floors of the rounds, where no rule is given without that of the last of several."""
+    is_given = floor.count is not None or floor.share is not None or floor.root
+    return floors if is_given or len(floors) == 1 else (*floors[:-1], 0)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from amtl_jax.round_plan import SCHEDULE, Floor
 from amtl_jax.strategies.a_mtrl import a_mtrl
 from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl
+from amtl_jax.strategies.uniform import uniform
 from amtl_jax.types import Strategy
 
 PAPER_SCHEDULE = (1 / 7, 2 / 7, 4 / 7)
@@ -50,5 +51,7 @@ ARMS = {
     "a_mtrl": Arm(_a_mtrl_with_target),
     "control": Arm(l1_a_mtrl, schedule=PAPER_SCHEDULE),
     "uniform_rank": Arm(),  # differs from `uniform` where a rank is given
+    "known_rank": Arm(known=True),  # from `known` as well
+    "uniform_rounds": Arm(uniform),  # by the learner: weights by noise are estimated, not known
     "a_mtrl_paper": Arm(a_mtrl, schedule=PAPER_SCHEDULE),
 }

@@ -73,7 +73,7 @@ def _purse(price: Array, budget: float, shares: tuple[float, ...]) -> Purse:
     plan = jnp.cumsum(jnp.asarray(budgets))
     most = _FLOOR if num_sources < _MANY else _FLOOR_OF_MANY
     share = _FLOOR_SHARE * jnp.asarray([*budgets, 0.0]) / jnp.sum(price)
-    floors = jnp.minimum(most, jnp.floor(share)).astype(jnp.int32)
+    floors = jnp.minimum(most, jnp.floor(share)).astype(jnp.int32).at[len(budgets) - 1].set(0)
 
     def terms(index: Array, bought: Array, paid: Array) -> tuple[Array, Array]:
         del bought

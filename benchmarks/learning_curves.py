@@ -108,7 +108,7 @@ def _run(cell: Cell, name: str, seeds: range) -> Row:
 
 def _plan(options: argparse.Namespace) -> Plan:
     """The cells that the options ask for; with `--assert` alone those of the bars."""
-    every = [name for name in ARMS if name != "uniform_rank" or options.rank is not None]
+    every = [name for name in ARMS if not name.endswith("_rank") or options.rank is not None]
     wanted = tuple(dict.fromkeys((*_REFERENCES, *(options.strategies or every))))
     chosen = (options.scenarios, options.num_tasks, options.budget, options.target_samples)
     if options.check and not any(chosen) and options.rank is None and not options.join_target:

@@ -288,7 +288,7 @@ GROUPS = [7, 3, 7, 5, 3, 3, 9, 7]  # 0 2 7, 1 4 5, 3, 6
 
 def test_a_group_is_bought_and_paid_as_one():
     learner = learner_of(amtl.uniform(), group=GROUPS)
-    assert learner.floors == (9, 4, 6, 9)  # 30 % of 120, 59, 88, 133 over four groups
+    assert learner.floors == (9, 4, 6, 0)  # 30 % of 120, 59, 88, 133 over four groups
     state = fresh(learner)
     assert learner.ask(KEY, state).tolist() == [30] * 8  # 120 samples of four groups
     counts = np.full(NUM_SOURCES, 30)
@@ -426,8 +426,9 @@ def test_plans_that_do_not_fit_are_refused(options, message):
 
 def test_floors_by_rule():
     assert SCHEDULE == (0.300, 0.147, 0.221, 0.332)
-    assert learner_of(amtl.uniform()).floors == (4, 2, 3, 4)  # 30 % of 120, 59, 88, 133 over 8
-    assert learner_of(amtl.uniform(), budget=4000).floors == (10, 10, 10, 10)
+    # 30 % of 120, 59, 88, 133 over 8 sources; none in the end
+    assert learner_of(amtl.uniform()).floors == (4, 2, 3, 0)
+    assert learner_of(amtl.uniform(), budget=4000).floors == (10, 10, 10, 0)
     assert learner_of(amtl.uniform(), floor=amtl.Floor(share=0.2)).floors == (3, 1, 2, 3)
     assert learner_of(amtl.uniform(), floor=amtl.Floor(count=2)).floors == (2, 2, 2, 2)
     root = learner_of(amtl.uniform(), budget=4000, floor=amtl.Floor(root=True))
