@@ -106,7 +106,7 @@ def c_optimal_design(
     _check(heads, target, noise, limits, criterion)
     flat = _flat(heads, noise)
     num_targets = len(target)
-    start = _spend(jnp.ones_like(limits.price), limits)
+    start = spend(jnp.ones_like(limits.price), limits)
     even = jnp.full(num_targets, 1 / num_targets, heads.dtype)
 
     def step(carry, _):
@@ -117,7 +117,7 @@ def c_optimal_design(
             weights = weights / jnp.sum(weights)
             gains, _ = _gains(flat, target, rho, counts, weights)
         pull = counts * jnp.sqrt(_of_groups(gains, limits.group) / limits.price)
-        return (_spend(pull, limits), weights), _join(risks, criterion)
+        return (spend(pull, limits), weights), _join(risks, criterion)
 
     (counts, weights), objective = jax.lax.scan(step, (start, even), length=num_steps)
     gains, risks = _gains(flat, target, rho, counts, weights)
@@ -125,7 +125,7 @@ def c_optimal_design(
     weighed = jnp.sum(weights * risks) * (num_targets if criterion == "sum" else 1)
     gains *= num_targets if criterion == "sum" else 1
     missed = _most_gain(counts, _of_groups(gains, limits.group), limits) + value - weighed
-    ok = _is_feasible(limits) & jnp.isfinite(value) & jnp.isfinite(counts).all()
+    ok = is_feasible(limits) & jnp.isfinite(value) & jnp.isfinite(counts).all()
     design = Design(
         counts=counts,
         objective=jnp.append(objective, value),
@@ -195,19 +195,19 @@ def _of_groups(gains: Array, group: Array) -> Array:
     return jax.ops.segment_sum(gains, group, len(gains))[group]
 
 
-def _shares(limits: Limits) -> Array:
+def price_shares(price: Array, group: Array) -> Array:
     """`[M]` price of each source, that of a group split over its members."""
-    members = jax.ops.segment_sum(jnp.ones_like(limits.price), limits.group, len(limits.price))
-    return limits.price / members[limits.group]
+    members = jax.ops.segment_sum(jnp.ones_like(price), group, len(price))
+    return price / members[group]
 
 
-def _spend(pull: Array, limits: Limits) -> Array:
-    """Counts `min(max(t · pull, low), high)` `[M]` that cost the budget.
+def spend(pull: Array, limits: Limits) -> Array:
+    """Counts `min(max(t · pull, low), high)` `[M]` that cost the budget, for pulls of any scale.
 
     The level t is bisected in its logarithm; then the sources between their limits share what the
     others leave, which meets the budget to rounding.
     """
-    price = _shares(limits)
+    price = price_shares(limits.price, limits.group)
     peak = jnp.max(pull)
     # Where no sample gains anything, all are bought alike.
     pull = jnp.where(peak > 0, pull / jnp.where(peak > 0, peak, 1.0), 1.0)
@@ -235,7 +235,7 @@ def _spend(pull: Array, limits: Limits) -> Array:
 
 def _most_gain(counts: Array, gains: Array, limits: Limits) -> Array:
     """What the linearised risk could still fall by: all free money where a sample gains most."""
-    price = _shares(limits)
+    price = price_shares(limits.price, limits.group)
     rate = gains / limits.price  # of a whole group's sample, for its whole price
     order = jnp.argsort(-rate)
     room = jnp.minimum(price * (limits.high - limits.low), limits.budget)[order]
@@ -245,8 +245,9 @@ def _most_gain(counts: Array, gains: Array, limits: Limits) -> Array:
     return jnp.sum(rate[order] * spent) - jnp.sum(rate * price * (counts - limits.low))
 
 
-def _is_feasible(limits: Limits) -> Array:
-    price = _shares(limits)
+def is_feasible(limits: Limits) -> Array:
+    """`[]` bool: the budget lies between the costs of the lower and of the upper limits."""
+    price = price_shares(limits.price, limits.group)
     slack = 1 + 1e-4
     least, most = jnp.sum(price * limits.low), jnp.sum(price * limits.high)
     return (least <= limits.budget * slack) & (limits.budget <= most * slack)

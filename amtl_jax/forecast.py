@@ -1,9 +1,10 @@
 """The risk that an allocation will have, predicted from what is known of the heads.
 
 To first order, buying n_m samples of source m leaves the target's predictor the excess risk
-`(D−K) w_Tᵀ(Σ n_m w_m w_mᵀ/s2_m)⁻¹w_T + s2_T K/n_T`. Each posterior draw of the heads has such a
-risk, and a run's own risk scatters around it as χ² with D − K degrees of freedom, as the errors
-of D − K directions are squared and summed: intervals hold both.
+`(D−K) w_Tᵀ(Σ n_m w_m w_mᵀ/s2_m)⁻¹w_T + s2_T K/n_T`; `draw_risks` adds what finite samples cost
+beyond that. Each posterior draw of the heads has such a risk, and a run's own risk scatters around
+it as χ² with D − K degrees of freedom, as the errors of D − K directions are squared and summed:
+intervals hold both.
 """
 
 from typing import NamedTuple
@@ -13,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from amtl_jax.design import information_inverse
 from amtl_jax.knowledge import HeadDraws
 from amtl_jax.types import Array
 
 _RHO = 1.0  # information before any sample: so little that it does not show where there are some
+_MOST_LOST = 0.75  # of the information, to inputs being random: where that theory ends
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
@@ -85,28 +86,120 @@ def predicted_risk(
     return PredictedRisk(jnp.mean(each, axis=0), low, high, head)
 
 
+class Pulls(NamedTuple):
+    """How the samples of every source teach the direction of the target; O outputs each.
+
+    Attributes:
+      each: `[S, T, M, O, O]` `w_moᵀA⁻¹w_Tp/√s2_mo`, what a product of input and noise of output o
+        of source m adds to the error of the target's output p.
+      variance: `[S, T]` of the error in each of the D − K directions, `Σ rows · each²`.
+      information: `[S, K, K]` A.
+      inverse: `[S, K, K]` A⁻¹.
+      rows: `[M]` samples behind A.
+    """
+
+    each: Array
+    variance: Array
+    information: Array
+    inverse: Array
+    rows: Array
+
+
+def pulls_of(draws: HeadDraws, counts: Array) -> Pulls:
+    """Pulls at `counts` `[M]`, of which each source spends K on its own head.
+
+    Every head is free in the fit of the representation: what is left of a source's inputs beside
+    their K features has `n_m − K` degrees of freedom.
+    """
+    rows = rows_of(draws, counts)
+    flat = _flat(draws)
+    scaled = jnp.sqrt(rows)[None, :, None, None] * flat
+    identity = jnp.eye(flat.shape[2])[None]
+    information = jnp.einsum("smko,smlo->skl", scaled, scaled, precision=_PRECISION)
+    information = information + _RHO * identity
+    inverse = _inverse(information)
+    solved = jnp.einsum("skl,stlo->stko", inverse, draws.target_heads, precision=_PRECISION)
+    each = jnp.einsum("smko,stkp->stmop", flat, solved, precision=_PRECISION)
+    variance = jnp.sum(rows[None, None, :, None, None] * each**2, axis=(2, 3, 4))
+    return Pulls(each, variance, information, inverse, rows)
+
+
 def draw_risks(draws: HeadDraws, counts: Array) -> Array:
     """`[S, T]` representation term of every draw, with the draw's own target heads.
 
-    First order in 1/n, times what finite samples add: the target's direction is learnt from
-    `ν = (Σ n_m q_m)²/Σ n_m q_m²` rows' worth of samples, `q_m = (w_mᵀA⁻¹w_T)²/s2_m`, whose inverse
-    covariance is larger by `ν/(ν − D − 1)` than that of endless samples (inverse Wishart); at
-    most 2, where the theory ends. No risk is above that of predicting nothing, ‖w_T‖².
+    It is `Σ_k f(a_k) (u_kᵀw_T)²`, a_k and u_k the eigenvalues and eigenvectors of
+    `A = Σ (n_m − K) w_m w_mᵀ/s2_m`. To first order `f = (D−K)/a`. Finite samples add to that:
+
+    - Inputs are random. To second order their error makes the variance larger by
+      `c = 1/(1 − (D−K+1) Σ p_m h_m/(n_m−K))`, p_m the share of source m in it and h_m its leverage
+      `(n_m−K) w_mᵀA⁻¹w_m/s2_m`; of one source alone that is the mean of the inverse Wishart.
+    - Heads are noisy as well, and a fit of rank K follows the strongest directions of both: with
+      `b = c (D−K)` and M′ the heads beyond K, `f = b(a + M′)/(a(a + b))`, the angle between the
+      singular vectors of a matrix and of the same with noise. Where a is so small that they are
+      lost f is bounded by 1: `bM′b/(a + b)` is added below.
+
+    References:
+      Benaych-Georges, Nadakuditi. The singular values and vectors of low rank perturbations of
+      large rectangular random matrices. J. Multivariate Anal. 2012.
     """
-    flat = draws.heads / jnp.sqrt(draws.noise)[None, :, None, :]
-    inverse = information_inverse(draws.heads, counts, noise=draws.noise, rho=_RHO)
-    solved = jnp.einsum("skl,stlo->stko", inverse, draws.target_heads, precision=_PRECISION)
-    risk = jnp.sum(draws.target_heads * solved, axis=2)  # [S, T, O]
-    pulls = jnp.einsum("smkp,stko->stmop", flat, solved, precision=_PRECISION)
-    pulls = counts[None, None, :, None] * jnp.sum(pulls**2, axis=-1)  # n q, [S, T, M, O]
-    rows = jnp.where(counts > 0, counts, 1.0)[None, None, :, None]
-    even = jnp.sum(pulls**2 / rows, axis=2)
-    worth = jnp.sum(pulls, axis=2) ** 2 / jnp.where(even > 0, even, 1.0)
-    needed = draws.free + draws.num_features + 1
-    left = jnp.maximum(worth - needed, worth / 2)
-    added = jnp.where(left > 0, worth / jnp.where(left > 0, left, 1.0), 1.0)
-    most = jnp.sum(draws.target_heads**2, axis=2)
-    return jnp.sum(jnp.minimum(draws.free * risk * added, most), axis=-1)
+    return risks_of(draws, pulls_of(draws, counts))
+
+
+def risks_of(draws: HeadDraws, pulls: Pulls) -> Array:
+    """`draw_risks` of allocations whose pulls are known."""
+    flat, identity = _flat(draws), jnp.eye(draws.heads.shape[2])[None]
+    per_row = jnp.einsum("smko,skl,smlo->sm", flat, pulls.inverse, flat, precision=_PRECISION)
+    shares = pulls.rows[None, None] * jnp.sum(pulls.each**2, axis=(3, 4))  # [S, T, M]
+    lost = jnp.einsum("stm,sm->st", shares, lost_shares(draws, per_row), precision=_PRECISION)
+    lost = lost / jnp.where(pulls.variance > 0, pulls.variance, 1.0)
+    width = draws.free / (1 - lost)  # b, [S, T]
+    extra = extra_heads(draws, pulls.rows)
+    noisy = identity + extra * pulls.inverse  # (a + M′)/a
+
+    def one_target(pair):  # one after the other: each has matrices for every draw
+        head, width = pair
+        width = width[:, None, None]
+        bound = pulls.inverse - _inverse(pulls.information + width * identity)
+        system = pulls.information + width * (identity + extra * bound)
+        solved = jnp.matmul(_inverse(system), head, precision=_PRECISION)
+        turned = jnp.matmul(width * noisy, head, precision=_PRECISION)
+        return jnp.sum(turned * solved, axis=(1, 2))
+
+    by_target = (jnp.moveaxis(draws.target_heads, 1, 0), width.T)
+    return jax.lax.map(one_target, by_target).T
+
+
+def rows_of(draws: HeadDraws, counts: Array) -> Array:
+    """`[M]` samples that teach the representation: K of each source go to its own head."""
+    return jnp.maximum(counts - draws.num_features, 0.0)
+
+
+def extra_heads(draws: HeadDraws, rows: Array) -> Array:
+    """`[]` M′: noisy heads in the fit beyond those that its rank takes."""
+    number = jnp.sum(rows > 0, dtype=rows.dtype) * draws.heads.shape[3]
+    return jnp.maximum(number - draws.num_features, 0.0)
+
+
+def lost_shares(draws: HeadDraws, per_row: Array) -> Array:
+    """Information of a source's samples that random inputs lose, as shares.
+
+    Args:
+      draws: for D − K.
+      per_row: leverage of one sample, any shape.
+    """
+    return jnp.minimum((draws.free + 1) * per_row, _MOST_LOST)
+
+
+def _flat(draws: HeadDraws) -> Array:
+    """`[S, M, K, O]` heads over their noise's deviation: what a sample of each tells."""
+    return draws.heads / jnp.sqrt(draws.noise)[None, :, None, :]
+
+
+def _inverse(matrix: Array) -> Array:
+    """Inverses of positive matrices `[S, K, K]`."""
+    lower = jnp.linalg.cholesky(matrix)
+    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1])[None], matrix.shape)
+    return jax.scipy.linalg.cho_solve((lower, True), identity)
 
 
 def known_heads(

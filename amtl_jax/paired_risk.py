@@ -7,14 +7,11 @@ representations come from shared samples in part, and go together to that extent
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.design import information_inverse
-from amtl_jax.forecast import draw_risks
+from amtl_jax.forecast import pulls_of, risks_of
 from amtl_jax.knowledge import HeadDraws
 from amtl_jax.types import Array
 
-_RHO = 1.0  # information before any sample: so little that it does not show where there are some
 _ROUNDING = 1e-4
-_PRECISION = jax.lax.Precision.HIGHEST
 
 
 def paired_risks(
@@ -24,7 +21,8 @@ def paired_risks(
 
     To first order the error of direction j is `w_TᵀA⁻¹Σ_m w_m g_mj/s2_m`, g_mj the sum of n_m
     products of inputs and noise, of which the two allocations share `min(n_m, n'_m)`. A run's risk
-    is the sum of D − K such squares: two χ² of correlated normals.
+    is the sum of D − K such squares: two χ² of correlated normals. Several outputs of a target are
+    taken to go together, as one.
 
     Args:
       key: PRNG key.
@@ -34,12 +32,17 @@ def paired_risks(
       repeats: runs of each draw; static.
 
     Returns:
-      `[repeats, S, T]` of both, with the finite-sample factor of `predicted_risk`.
+      `[repeats, S, T]` of both, with what finite samples add, as `predicted_risk` has it.
     """
-    pulls, variance = zip(*(_pulls(draws, number) for number in (counts, reference)), strict=True)
-    shared = jnp.minimum(counts, reference)[None, None, :, None]
-    covariance = jnp.sum(shared * pulls[0] * pulls[1], axis=(2, 3))  # [S, T]
-    size = jnp.sqrt(variance[0] * variance[1])
+    first_pulls = pulls_of(draws, counts)
+    own_risks = risks_of(draws, first_pulls)
+    # One behind the other: see `centred_stats.after`.
+    other_pulls = pulls_of(draws, reference + 0 * own_risks[0, 0])
+    other_risks = risks_of(draws, other_pulls)
+    shared = jnp.minimum(first_pulls.rows, other_pulls.rows)[None, None, :, None, None]
+    both = first_pulls.each * other_pulls.each
+    covariance = jnp.sum(shared * both, axis=(2, 3, 4))  # [S, T]
+    size = jnp.sqrt(first_pulls.variance * other_pulls.variance)
     correlation = covariance / jnp.where(size > 0, size, 1.0)
     correlation = jnp.where(correlation > 1 - _ROUNDING, 1.0, jnp.maximum(correlation, -1.0))[None]
 
@@ -52,20 +55,10 @@ def paired_risks(
     second = jax.random.chisquare(keys[2], freedom - 1, shape)
     rest = 1 - correlation**2
     other = (correlation * first + jnp.sqrt(rest) * across) ** 2 + rest * second
-    own_risks, other_risks = (draw_risks(draws, number)[None] for number in (counts, reference))
-    return own_risks * first**2 / freedom, other_risks * other / freedom
+    return own_risks[None] * first**2 / freedom, other_risks[None] * other / freedom
 
 
 def share_worse(own: Array, other: Array) -> Array:
     """`[]` share of runs whose risk, summed over targets, is larger by more than rounding."""
     own, other = jnp.sum(own, axis=-1), jnp.sum(other, axis=-1)
     return jnp.mean(own > other * (1 + _ROUNDING), dtype=own.dtype)
-
-
-def _pulls(draws: HeadDraws, counts: Array) -> tuple[Array, Array]:
-    """`w_mᵀA⁻¹w_T/√s2_m` `[S, T, M, O]`, and the variance they have together `[S, T]`."""
-    inverse = information_inverse(draws.heads, counts, noise=draws.noise, rho=_RHO)
-    solved = jnp.einsum("skl,stlo->stko", inverse, draws.target_heads, precision=_PRECISION)
-    flat = draws.heads / jnp.sqrt(draws.noise)[None, :, None, :]
-    pulls = jnp.einsum("smko,stko->stmo", flat, solved, precision=_PRECISION)
-    return pulls, jnp.sum(counts[None, None, :, None] * pulls**2, axis=(2, 3))

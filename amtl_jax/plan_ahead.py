@@ -120,6 +120,7 @@ def adaptivity_pays(
 
     rounds = amounts[:, None] * shares[None] * num_sources / prices.sum()
     floors = np.vectorize(lambda amount: round_floor(amount, num_sources))(rounds)
+    floors[:, -1] = 0  # as campaigns have it where no floor is given
     sizes = Sizes(num_sources, num_features, input_dim, len(shares))
     values = (num_target, noise_variance, head_size, prices, np.cumsum(shares))
     terms = Terms(*(jnp.asarray(value, float) for value in values))

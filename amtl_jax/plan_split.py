@@ -8,7 +8,14 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from amtl_jax.design import NUM_STEPS, Limits, c_optimal_design
+from amtl_jax.design import (
+    NUM_STEPS,
+    Limits,
+    c_optimal_design,
+    is_feasible,
+    price_shares,
+    spend,
+)
 from amtl_jax.knowledge import HeadDraws
 from amtl_jax.relevance import basis_pursuit, min_norm
 from amtl_jax.types import Array, Numbers
@@ -16,8 +23,6 @@ from amtl_jax.types import Array, Numbers
 Rule = Literal["uniform", "a_mtrl", "l1_a_mtrl", "c_optimal"]
 RULES: tuple[Rule, ...] = ("uniform", "a_mtrl", "l1_a_mtrl", "c_optimal")
 DESIGN_DRAWS = 48  # behind a design; more draws change its risk by less than half a percent
-_HALVINGS = 60
-_SPREAD = 40.0  # of the logarithm of the level, to both sides
 _LEAST = 1e-9  # score of sources that no rule wants, of the largest: for money nobody else takes
 _SLACK = 1e-4
 
@@ -39,7 +44,7 @@ class Terms(NamedTuple):
 
     def cost(self, counts: Array) -> Array:
         """`[]` money that counts `[M]` cost, that of a group once."""
-        return jnp.sum(group_shares(self.price, self.group) * counts)
+        return jnp.sum(price_shares(self.price, self.group) * counts)
 
 
 def plan_allocation(
@@ -171,39 +176,11 @@ def totals(draws: HeadDraws, scores: Array | None, budget: Array, terms: Terms) 
     ).counts
 
 
-def group_shares(price: Array, group: Array) -> Array:
-    """`[M]` price of each source, that of a group split over its members."""
-    members = jax.ops.segment_sum(jnp.ones_like(price), group, len(price))
-    return price / members[group]
-
-
 def _fill(scores: Array, limits: Limits) -> Array:
-    """Counts `min(max(t · score, low), high)` `[M]` that cost the budget; t by bisection."""
-    price = group_shares(limits.price, limits.group)
+    """Counts in proportion to scores, within the limits; NaN where none cost the budget."""
     # A sample of a group serves all its members: for scores ∝ |nu| this root is c-optimal.
     scores = jnp.sqrt(jax.ops.segment_sum(scores**2, limits.group, len(scores)))[limits.group]
     peak = jnp.max(scores)
-    pull = jnp.where(peak > 0, scores / jnp.where(peak > 0, peak, 1.0), 1.0)
-    pull = jnp.maximum(pull, _LEAST)
-    top = jnp.log(jnp.maximum(limits.budget / jnp.sum(price * pull), 1.0))
-
-    def counts_at(level):
-        return jnp.clip(jnp.exp(level) * pull, limits.low, limits.high)
-
-    def halve(_, ends):
-        low, high = ends
-        middle = 0.5 * (low + high)
-        is_less = jnp.sum(price * counts_at(middle)) < limits.budget
-        return jnp.where(is_less, middle, low), jnp.where(is_less, high, middle)
-
-    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (top - _SPREAD, top + _SPREAD))
-    counts = counts_at(0.5 * (low + high))
-    # The level is a float32 logarithm: what that misses goes to the sources between their limits.
-    is_free = (counts > limits.low) & (counts < limits.high)
-    rest = limits.budget - jnp.sum(jnp.where(is_free, 0.0, price * counts))
-    free = jnp.sum(jnp.where(is_free, price * counts, 0.0))
-    scaled = counts * rest / jnp.where(free > 0, free, 1.0)
-    counts = jnp.where(is_free, jnp.clip(scaled, limits.low, limits.high), counts)
-    least, most = jnp.sum(price * limits.low), jnp.sum(price * limits.high)
-    ok = (least <= limits.budget * (1 + _SLACK)) & (limits.budget <= most * (1 + _SLACK))
-    return jnp.where(ok & jnp.isfinite(peak), counts, jnp.nan)
+    least = jnp.where(peak > 0, _LEAST * peak, 1.0)
+    counts = spend(jnp.maximum(scores, least), limits)
+    return jnp.where(is_feasible(limits) & jnp.isfinite(peak), counts, jnp.nan)

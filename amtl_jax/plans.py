@@ -136,7 +136,7 @@ def _plan(
         runs = each[None] * chances[0]
         both = jnp.stack([runs, runs + head * chances[1]]).reshape(2, -1)
         (low, risk_low), (high, risk_high) = jnp.quantile(both, ends, axis=1)
-        worse = share_worse(*paired_risks(pair_key, draws, own, other))
+        worse = share_worse(*paired_risks(pair_key, draws, own + 0 * each[0], other))
         return jnp.mean(each), low, high, risk_low, risk_high, worse
 
     reference = jnp.broadcast_to(counts[:, :1], counts.shape)

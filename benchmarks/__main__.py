@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks import learning_curves, safety, tables
+from benchmarks import learning_curves, predictions, safety, tables
 
 _STUDIES = {
     "tables": tables.main,
     "safety": safety.main,
     "learning_curves": learning_curves.main,
+    "predictions": predictions.main,
 }
 
 

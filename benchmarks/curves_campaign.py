@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,11 @@ from benchmarks.curves_truths import LEAST_PRICE, Sizes, Truths, draw_truths
 
 PENALTY = 1e-7  # λ → 0
 _BLOCK_ROWS = 32
-_SAMPLES, _LEARNER = 0, 1  # folded into the seed's key
+SAMPLES, LEARNER = 0, 1  # folded into the seed's key
 _CHUNK = 48  # most seeds at a time
 _MOST_FEATURES = 10  # of which the rank is chosen
 _PRECISION = jax.lax.Precision.HIGHEST
+_Tree = TypeVar("_Tree")
 
 
 class Cell(NamedTuple):
@@ -76,17 +77,7 @@ def run_arm(cell: Cell, arm: Arm, seeds: Sequence[int], *, chunk: int = _CHUNK) 
     """
     truths = draw_truths(cell.scenario, seeds, cell.sizes)
     program = _compiled(cell._replace(scenario=""), arm, truths.price is not None)
-    number = -(-len(seeds) // chunk)
-    size = -(-len(seeds) // number)
-    parts = []
-    for part in range(number):
-        # The last chunk repeats a seed rather than have a shape, and a compilation, of its own.
-        index = np.minimum(np.arange(part * size, (part + 1) * size), len(seeds) - 1)
-        keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)[index])
-        own = jax.tree.map(functools.partial(np.take, indices=index, axis=0), truths)
-        parts.append(jax.device_get(program(own, keys)))
-    joined = [np.concatenate(values)[: len(seeds)] for values in zip(*parts, strict=True)]
-    outcome = Outcome(*joined)
+    outcome = over_seeds(program, truths, seeds, chunk=chunk)
     bad = ~np.isfinite(outcome.risk)
     if bad.any():
         raise ValueError(
@@ -96,10 +87,37 @@ def run_arm(cell: Cell, arm: Arm, seeds: Sequence[int], *, chunk: int = _CHUNK) 
     return outcome
 
 
+def over_seeds(
+    program: Callable[[Truths, Array], _Tree],
+    truths: Truths,
+    seeds: Sequence[int],
+    *,
+    chunk: int = _CHUNK,
+) -> _Tree:
+    """What a compiled program makes of every seed, in chunks of one shape, as NumPy arrays.
+
+    Args:
+      program: from truths and keys with a leading axis to a tree of arrays with the same.
+      truths: of the seeds.
+      seeds: keys of samples.
+      chunk: seeds that run at once.
+    """
+    number = -(-len(seeds) // chunk)
+    size = -(-len(seeds) // number)
+    parts = []
+    for part in range(number):
+        # The last chunk repeats a seed rather than have a shape, and a compilation, of its own.
+        index = np.minimum(np.arange(part * size, (part + 1) * size), len(seeds) - 1)
+        keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)[index])
+        own = jax.tree.map(functools.partial(np.take, indices=index, axis=0), truths)
+        parts.append(jax.device_get(program(own, keys)))
+    return jax.tree.map(lambda *values: np.concatenate(values)[: len(seeds)], *parts)
+
+
 @functools.lru_cache(maxsize=64)
 def _compiled(cell: Cell, arm: Arm, priced: bool) -> Callable[[Truths, Array], Outcome]:
     """Scenarios differ in their truths alone: those of one shape share a program."""
-    fitter = _fitter(cell, arm)
+    fitter = cell_fitter(cell, arm)
     if arm.strategy is None:
         return jax.jit(jax.vmap(functools.partial(_purchase, cell, arm, fitter)))
     strategy = arm.strategy()
@@ -117,17 +135,7 @@ def _compiled(cell: Cell, arm: Arm, priced: bool) -> Callable[[Truths, Array], O
                 join_target=cell.join_target,
             )
     else:
-        learner = active_learner(
-            fitter,
-            strategy,
-            num_sources=cell.sizes.num_tasks,
-            num_target=cell.num_target,
-            budget=cell.budget,
-            schedule=arm.schedule,
-            floor=arm.floor,
-            penalty=PENALTY,
-            join_target=cell.join_target,
-        )
+        learner = cell_learner(cell, arm)
 
         def learner_of(truth: Truths) -> Learner:
             return learner
@@ -135,10 +143,31 @@ def _compiled(cell: Cell, arm: Arm, priced: bool) -> Callable[[Truths, Array], O
     return jax.jit(jax.vmap(functools.partial(_campaign, cell, learner_of)))
 
 
+def cell_learner(cell: Cell, arm: Arm) -> Learner:
+    """The learner of a rule where samples have no prices.
+
+    Raises:
+      ValueError: for an arm without a rule.
+    """
+    if arm.strategy is None:
+        raise ValueError("cell_learner expects an arm with a strategy, got one purchase.")
+    return active_learner(
+        cell_fitter(cell, arm),
+        arm.strategy(),
+        num_sources=cell.sizes.num_tasks,
+        num_target=cell.num_target,
+        budget=cell.budget,
+        schedule=arm.schedule,
+        floor=arm.floor,
+        penalty=PENALTY,
+        join_target=cell.join_target,
+    )
+
+
 def _purchase(cell: Cell, arm: Arm, fitter: Fitter, truth: Truths, key: Array) -> Outcome:
     """Risk and counts of one seed where everything is bought at once."""
     counts = split_at_once(cell, arm, truth)
-    batch = _rows(jax.random.fold_in(key, _SAMPLES), cell, truth, counts)
+    batch = cell_rows(jax.random.fold_in(key, SAMPLES), cell, truth, counts)
     if truth.price is not None:  # noise differs from task to task, and these arms know it
         batch = batch._replace(weight=batch.weight / truth.noise[batch.task][:, None] ** 2)
     if not cell.join_target:
@@ -146,7 +175,7 @@ def _purchase(cell: Cell, arm: Arm, fitter: Fitter, truth: Truths, key: Array) -
         batch = batch._replace(weight=jnp.where(on_target, 0, batch.weight))
     start = fitter.init(jax.random.key(0), batch, PENALTY)
     kernel = fitter.fit(start, batch, PENALTY).params["params"]["kernel"]
-    return Outcome(_risk(kernel, truth), counts)
+    return Outcome(kernel_risk(kernel, truth), counts)
 
 
 def _campaign(
@@ -154,26 +183,32 @@ def _campaign(
 ) -> Outcome:
     """Risk and counts of one seed of a rule that learns."""
     learner = learner_of(truth)
-    sample_key = jax.random.fold_in(key, _SAMPLES)
-    learner_key = jax.random.fold_in(key, _LEARNER)
+    sample_key = jax.random.fold_in(key, SAMPLES)
+    learner_key = jax.random.fold_in(key, LEARNER)
 
     def one_round(_, state: LearnerState) -> LearnerState:
         wanted = learner.ask(learner_key, state)
-        batch = _rows(sample_key, cell, truth, state.spent + wanted)
+        batch = cell_rows(sample_key, cell, truth, state.spent + wanted)
         return learner.tell(learner_key, state, batch)[0]
 
-    like = TaskBatch(  # of the shapes that a state depends on
+    # One body for all rounds: the last proposal, which nobody reads, costs less than compiling it.
+    start = learner.init(learner_key, no_rows(cell))
+    state = jax.lax.fori_loop(0, len(learner.budgets), one_round, start)
+    return Outcome(kernel_risk(state.params["params"]["kernel"], truth), state.spent)
+
+
+def no_rows(cell: Cell) -> TaskBatch:
+    """A batch of the shapes that a campaign's state depends on."""
+    return TaskBatch(
         x=jnp.zeros((1, 1, cell.sizes.input_dim)),
         y=jnp.zeros((1, 1, 1)),
         weight=jnp.zeros((1, 1)),
         task=jnp.zeros(1, jnp.int32),
     )
-    # One body for all rounds: the last proposal, which nobody reads, costs less than compiling it.
-    state = jax.lax.fori_loop(0, len(learner.budgets), one_round, learner.init(learner_key, like))
-    return Outcome(_risk(state.params["params"]["kernel"], truth), state.spent)
 
 
-def _fitter(cell: Cell, arm: Arm) -> Fitter:
+def cell_fitter(cell: Cell, arm: Arm) -> Fitter:
+    """The fitter of a cell's arm: of the rank that the arm is fitted with, without intercepts."""
     rank = cell.sizes.num_features if arm.keeps_rank or cell.rank is None else cell.rank
     return gram_fitter(
         linear_encoder(_MOST_FEATURES if rank == "aic" else rank),
@@ -202,7 +237,7 @@ def split_at_once(cell: Cell, arm: Arm, truth: Truths) -> Array:
     return allocate(scores, budget=jnp.asarray(cell.budget, float), price=truth.price)
 
 
-def _rows(key: Array, cell: Cell, truth: Truths, counts: Array) -> TaskBatch:
+def cell_rows(key: Array, cell: Cell, truth: Truths, counts: Array) -> TaskBatch:
     """The rows of `counts` `[M]`, which the budget pays, and the target's."""
     num_tasks = cell.sizes.num_tasks + 1
     most = cell.budget if truth.price is None else cell.budget / LEAST_PRICE
@@ -216,7 +251,8 @@ def _rows(key: Array, cell: Cell, truth: Truths, counts: Array) -> TaskBatch:
     )
 
 
-def _risk(kernel: Array, truth: Truths) -> Array:
+def kernel_risk(kernel: Array, truth: Truths) -> Array:
+    """`[]` what a representation `[D, K]` costs the target: the risk without the head's term."""
     covariance = None
     if truth.factor is not None:
         covariance = jnp.matmul(truth.factor[-1], truth.factor[-1].T, precision=_PRECISION)

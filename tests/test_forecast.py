@@ -38,18 +38,42 @@ def test_known_heads_with_many_samples_have_the_first_order_risk():
     np.testing.assert_allclose(again.head[0], risk.head, rtol=1e-6)
 
 
-def test_one_source_alone_is_least_squares_with_its_finite_samples():
-    # y = θᵀx from one source: E‖θ̂ − θ‖² = σ²D/(n − D − 1), of which (D − K)/D is outside
-    draws = known_heads(np.eye(K)[:1], np.eye(K)[0], noise_variance=1.0, input_dim=D)
-    risk = draw_risks(draws, jnp.array([160.0]))
-    np.testing.assert_allclose(risk, [[(D - K) / (160 - D - 1)]], rtol=0.02)
+def test_one_source_alone_is_the_angle_of_least_squares():
+    # y = x₁ + noise: what the fitted direction misses of the true one, 1 − cos²
+    draws = known_heads(np.ones((1, 1)), np.ones(1), noise_variance=1.0, input_dim=D)
+    rng = np.random.default_rng(0)
+    for number in (60, 160, 1000):
+        x, noise = rng.normal(size=(300, number, D)), rng.normal(size=(300, number, 1))
+        gram = np.einsum("rni,rnj->rij", x, x)
+        fitted = np.linalg.solve(gram, np.einsum("rni,rnj->rij", x, x[:, :, :1] + noise))[..., 0]
+        missed = 1 - fitted[:, 0] ** 2 / np.sum(fitted**2, axis=1)
+        found = draw_risks(draws, jnp.array([float(number)]))
+        np.testing.assert_allclose(found, [[missed.mean()]], rtol=0.05)
+
+
+def test_random_inputs_and_noisy_heads_cost_what_a_singular_value_decomposition_shows():
+    # 60 heads of one feature, learnt from estimates of 30 rows: the rank-1 part of them
+    draws = known_heads(np.ones((60, 1)), np.ones(1), noise_variance=1.0, input_dim=D)
+    rng = np.random.default_rng(1)
+    first = np.zeros(D)
+    first[0] = 1.0
+    noisy = np.sqrt(3.0) * first[:, None] + rng.normal(size=(200, D, 60))
+    left = np.linalg.svd(noisy, full_matrices=False)[0][:, :, 0]
+    missed = 1 - left[:, 0] ** 2
+    # 4 rows each, of which one teaches its head: ‖√3‖² · 60 as information, of 60 noisy heads
+    a, extra = 180.0, 59.0
+    loss = 1 / (1 - 40 / 181)  # of random inputs, which the matrix above has not
+    for b, found in ((39.0, missed.mean()), (39 * loss, draw_risks(draws, jnp.full(60, 4.0)))):
+        expected = b * (a + extra) / (a**2 + b * a + b * extra * b / (a + b))
+        np.testing.assert_allclose(found, np.full(np.shape(found), expected), rtol=0.04)
 
 
 def test_no_risk_is_above_that_of_predicting_nothing():
     source, target = heads()
     draws = known_heads(source, 3 * target, noise_variance=1.0, input_dim=D)
     nothing = predicted_risk(draws, np.zeros(M), num_target=50)
-    np.testing.assert_allclose(nothing.representation, [9.0], rtol=1e-5)
+    np.testing.assert_allclose(nothing.representation, [9.0], rtol=0.03)
+    assert nothing.representation[0] <= 9.0
     assert np.isfinite(nothing.high).all()
 
 

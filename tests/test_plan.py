@@ -221,6 +221,26 @@ def test_risks_of_pairs_of_runs_go_together_as_far_as_samples_are_shared():
     assert share_worse(own[:, None], uniform[:, None]) == pytest.approx(lost, abs=0.02)
 
 
+def test_pairs_go_together_through_every_output_of_a_source():
+    # The target's outputs are the sources' in the other order: equal ones have nothing in common.
+    target = jnp.eye(2)[None, None]
+    draws = known_heads(np.eye(2), [1.0, 0.0], noise_variance=1.0, input_dim=22)._replace(
+        heads=jnp.stack([jnp.eye(2)[::-1], jnp.eye(2)[::-1]])[None],
+        target_heads=target,
+        noise=jnp.ones((2, 2)),
+    )
+    counts, other = jnp.asarray([3_000.0, 3_000.0]), jnp.asarray([3_000.0, 9_000.0])
+    own, more = (
+        risks[:, 0, 0]
+        for risks in paired_risks(jax.random.key(0), draws, counts, other, repeats=20_000)
+    )
+    rng = np.random.default_rng(0)
+    shared, extra = rng.normal(size=(2, 20_000, 20))
+    # Sums of 6,000 products are all among 12,000: errors correlate by √½, their squares by ½.
+    squares = [np.sum(e**2, axis=1) for e in (shared, (shared + extra) / np.sqrt(2))]
+    assert np.corrcoef(own, more)[0, 1] == pytest.approx(np.corrcoef(*squares)[0, 1], abs=0.03)
+
+
 def test_the_same_split_is_never_worse_than_itself():
     counts = jnp.full(12, 100.0)
     assert share_worse(*paired_risks(jax.random.key(0), known(), counts, counts)) == 0

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from amtl_jax.experiment.campaign_types import Receipt, Request, Status
+from amtl_jax.experiment.text_table import table_lines
 
 _MOST_LINES = 40
 _MOST_SOURCES = 5
@@ -19,7 +20,7 @@ def request_text(request: Request, outstanding: Mapping[str, int], workdir: str)
         row += [f"{outstanding.get(task, 0):,}"] * is_part
         row += [f"{request.price[task]:g}"] * (request.unit == "money")
         rows.append(row)
-    lines += _table(rows)
+    lines += table_lines(rows)
     for names in request.together:
         lines.append(f"  together, as labels of the same inputs: {_names(names)}")
     lines.append(
@@ -90,16 +91,3 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _names(names: list[str]) -> str:
     more = len(names) - _MOST_SOURCES
     return ", ".join(names[:_MOST_SOURCES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    """Aligned lines: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    ]

@@ -51,6 +51,11 @@ def plan_config(
             "The representation is given: a plan predicts what source samples teach it, and "
             "there is nothing to learn."
         )
+    if config.encoder.num_features == "aic":
+        raise ConfigError(
+            "encoder.num_features is aic: how many features the samples will show is not known "
+            "beforehand. Plan with a number, for instance --encoder.num-features 5."
+        )
     _, group = np.unique(source.group, return_inverse=True)
     share = source.price / np.bincount(group)[group]
     worth = float((share * source.capacity).sum())

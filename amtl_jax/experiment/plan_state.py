@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from amtl_jax.encoding import encode_live
 from amtl_jax.experiment import build, checkpoint
@@ -19,12 +20,14 @@ from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.records import NOT_BUYING
 from amtl_jax.experiment.rounds import Setting, num_rounds, prepare, templates
 from amtl_jax.experiment.workdir import BOOK, fingerprint, refuse_other
+from amtl_jax.head_calibration import calibrated_draws
 from amtl_jax.heads import head_stats
 from amtl_jax.knowledge import HeadDraws, draw_knowledge, head_knowledge
-from amtl_jax.types import Array, LearnerState, TaskBatch
+from amtl_jax.types import Array, Encoder, LearnerState, TaskBatch
 
 NUM_DRAWS = 200
 _KEY = 5  # folded into a seed's key; `build` and `uncertainty` have the others
+_CALIBRATION = 1  # folded into the draws' own key
 _ORDER = ("c_optimal", "l1_a_mtrl", "a_mtrl", "uniform")
 
 
@@ -142,21 +145,48 @@ def _drawn(setting: Setting, seed: int, state: LearnerState) -> HeadDraws:
 
 def _draws(setting: Setting, key: Array, state: LearnerState, batch: TaskBatch) -> HeadDraws:
     num_inputs = float(np.prod(setting.problem.source.input_shape))
-    num_tasks = len(setting.problem.source.names) + 1
+    draw = functools.partial(
+        fitted_draws,
+        encoder=setting.encoder,
+        num_tasks=len(setting.problem.source.names) + 1,
+        intercept=setting.config.fit.intercept,
+    )
+    return jax.jit(draw)(key, state, batch, input_dim=num_inputs)
 
-    @functools.partial(jax.jit, static_argnames="intercept")
-    def draw(state, batch, *, intercept):
-        features = encode_live(setting.encoder, state.params, batch.x, batch.weight)
-        stats = head_stats(features, batch, num_tasks=num_tasks)
-        sources = jax.tree.map(lambda leaf: leaf[:-1], stats)
-        knowledge = head_knowledge(
-            sources,
-            jax.tree.map(lambda leaf: leaf[-1:], stats),
-            ridge=state.penalty * jnp.sum(sources.count),
-            input_dim=num_inputs,
-            held_out_loss=state.held_out_loss,
-            intercept=intercept,
-        )
-        return draw_knowledge(key, knowledge, num_draws=NUM_DRAWS)
 
-    return draw(state, batch, intercept=setting.config.fit.intercept)
+def fitted_draws(
+    key: Array,
+    state: LearnerState,
+    batch: TaskBatch,
+    *,
+    encoder: Encoder,
+    num_tasks: int,
+    intercept: bool,
+    input_dim: ArrayLike,
+) -> HeadDraws:
+    """What a plan goes by: draws of all heads under a round's representation.
+
+    Args:
+      key: PRNG key.
+      state: after the round.
+      batch: the rows of the round, the target's those of the last task.
+      encoder: of the state's parameters.
+      num_tasks: M + 1, static.
+      intercept: whether heads have an intercept; static.
+      input_dim: D.
+    """
+    features = encode_live(encoder, state.params, batch.x, batch.weight)
+    stats = head_stats(features, batch, num_tasks=num_tasks)
+    sources = jax.tree.map(lambda leaf: leaf[:-1], stats)
+    ridge = state.penalty * jnp.sum(sources.count)
+    knowledge = head_knowledge(
+        sources,
+        jax.tree.map(lambda leaf: leaf[-1:], stats),
+        ridge=ridge,
+        input_dim=input_dim,
+        held_out_loss=state.held_out_loss,
+        intercept=intercept,
+    )
+    draws = draw_knowledge(key, knowledge, num_draws=NUM_DRAWS)
+    key = jax.random.fold_in(key, _CALIBRATION)
+    return calibrated_draws(key, draws, sources, ridge=ridge, intercept=intercept)

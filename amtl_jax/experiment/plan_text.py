@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from amtl_jax.experiment.text_table import table_lines
+
 _MOST_SOURCES = 10
 _NAMES = ("uniform", "a_mtrl", "l1_a_mtrl", "c_optimal")
 
@@ -35,7 +37,7 @@ def config_text(found: dict[str, Any]) -> str:
         ratio = f"{point['ratio']:.2f} [{point['low']:.2f}, {point['high']:.2f}]"
         lost = f"{100 * point['worse_than_uniform']:.1f}%"
         rows.append([_money(point["budget"]), ratio, lost, "yes" if point["pays"] else "no"])
-    lines += [*_table(rows), "", _verdict(found)]
+    lines += [*table_lines(rows), "", _verdict(found)]
     lines.append(
         "Paying means: less risk of the representation for the same money, exploration charged, "
         "and in at least 95% of runs. A representation that does not fit the tasks can make it "
@@ -88,7 +90,7 @@ def _curve(found: dict[str, Any]) -> list[str]:
         cells = (point[rule] for rule in _NAMES)
         texts = [f"{one['risk']:.3g} [{one['low']:.2g}, {one['high']:.2g}]" for one in cells]
         rows.append([_money(point["budget"]), *texts])
-    return _table(rows)
+    return table_lines(rows)
 
 
 def _saving_lines(found: dict[str, Any]) -> list[str]:
@@ -135,7 +137,7 @@ def _next_lines(found: dict[str, Any]) -> list[str]:
         f"{len(bought)} source{'s' * (len(bought) > 1)}"
     ]
     rows = [["source", "buy"], *([name, f"{count:,}"] for name, count in bought[:_MOST_SOURCES])]
-    lines += _table(rows)
+    lines += table_lines(rows)
     if len(bought) > _MOST_SOURCES:
         lines.append(f"  and {len(bought) - _MOST_SOURCES} more; plan.json has all")
     return lines
@@ -173,16 +175,3 @@ def _stop_line(found: dict[str, Any]) -> str:
 
 def _money(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    """Aligned lines: the first column to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    ]

@@ -1,0 +1,111 @@
+"""Draws of heads as a prediction needs them: brought to the size that fitted heads stand for.
+
+A fit of rank K turns its representation towards the noise: its heads look larger than they are, and
+the target's smaller, as what the representation misses of its predictor is not in its head. A
+design, which compares sources with each other, hardly minds; the size of a predicted risk does.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from amtl_jax.centred_stats import after, centred, centred_heads, in_features
+from amtl_jax.forecast import extra_heads, lost_shares, rows_of
+from amtl_jax.knowledge import HeadDraws
+from amtl_jax.types import Array, HeadStats
+
+_DEAD = 1e-6  # of the largest variance of a feature direction, as in `head_knowledge`
+_PRECISION = jax.lax.Precision.HIGHEST
+
+
+def calibrated_draws(
+    key: Array,
+    draws: HeadDraws,
+    source_stats: HeadStats,
+    *,
+    ridge: ArrayLike,
+    intercept: ArrayLike,
+) -> HeadDraws:
+    """Scales draws along the directions of the information that the fit had.
+
+    With `Â = Σ (n_m−K) ŵ_m ŵ_mᵀ/s2_m` of the fitted heads, an eigenvalue is to second order
+    `â = (a + M′)(a + b)/a` where it should be a (see `draw_risks` for M′ and b): noise of heads
+    adds M′, and the representation's turn towards the noise b. Along the same direction, the
+    draws' heads are scaled to a, and the target's by `1/√(1 − f(a))`, f the share that the
+    representation misses. Where â is no more than noise gives, a is the least that could be told
+    from it, `√(bM′)`.
+
+    What is left out is of the order of the last term that is in: each draw takes `1 + ξ` times
+    this correction, in logarithms, with a standard normal ξ of its own, cut at ±2. So intervals
+    are wide where a direction of the target is hardly told from noise.
+
+    Args:
+      key: PRNG key.
+      draws: from these statistics: `draw_knowledge`.
+      source_stats: of the M sources, on raw weights.
+      ridge: `[]` of the heads, λN.
+      intercept: `[]` bool, whether heads have one.
+
+    Returns:
+      Draws of the same shapes; the target's second moment is the corrections' own, without ξ.
+
+    References:
+      Gavish, Donoho. Optimal Shrinkage of Singular Values. IEEE Trans. Inform. Theory 2017.
+    """
+    sources = centred(source_stats, intercept)
+    rows = rows_of(draws, sources.count)
+    seen = _seen_information(sources, jnp.asarray(ridge, float), rows, draws.noise)  # ascending
+
+    weight = (rows[:, None] / draws.noise)[None, :, None, :] * draws.heads
+    mean = jnp.einsum("smko,smlo->kl", weight, draws.heads, precision=_PRECISION)
+    mean = mean / len(draws.heads) + 0 * seen[0]
+    had, axes = jnp.linalg.eigh(mean)
+    alive = (had > _DEAD * had[-1]) & (seen > 0)
+    safe = jnp.where(alive, had, 1.0)
+
+    # Shares of the sources in each direction, and what random inputs cost there.
+    along = jnp.einsum("kj,smko->smjo", axes, draws.heads, precision=_PRECISION)
+    energy = jnp.mean(jnp.sum(along**2 / draws.noise[None, :, None, :], axis=3), axis=0)  # [M, K]
+    shares = jnp.where(alive[None], energy * rows[:, None] / safe[None], 0.0)
+    per_row = jnp.sum(shares, axis=1) / jnp.where(rows > 0, rows, 1.0)
+    lost = jnp.einsum("mk,m->k", shares, lost_shares(draws, per_row), precision=_PRECISION)
+    width = draws.free / (1 - lost)  # b, [K]
+
+    extra = extra_heads(draws, rows)
+    middle = jnp.maximum(seen - extra - width, 0.0)
+    root = jnp.sqrt(jnp.maximum(middle**2 - 4 * extra * width, 0.0))
+    wanted = jnp.maximum((middle + root) / 2, jnp.sqrt(extra * width))
+    wanted = jnp.where(alive & (wanted > 0), wanted, safe)
+    bound = wanted * width + width**2 * extra / (wanted + width)  # as in `draw_risks`
+    missed = width * (wanted + extra) / (wanted**2 + bound)
+    kept = jnp.where(alive, 1 - missed, 1.0)
+
+    luck = jax.random.truncated_normal(key, -2.0, 2.0, (len(draws.heads), 1))
+    own = _along(axes, (wanted / safe)[None] ** ((1 + luck) / 2))  # [S, K, K]
+    outwards = _along(axes, kept[None] ** (-(1 + luck) / 2))
+    usual = _along(axes, kept[None] ** -0.5)[0]
+    half = jnp.einsum("kl,tlj->tkj", usual, draws.target, precision=_PRECISION)
+    return draws._replace(
+        heads=jnp.einsum("skl,smlo->smko", own, draws.heads, precision=_PRECISION),
+        target_heads=jnp.einsum(
+            "skl,stlo->stko", outwards, draws.target_heads, precision=_PRECISION
+        ),
+        target=jnp.einsum("tkj,ij->tki", half, usual, precision=_PRECISION),
+    )
+
+
+def _along(axes: Array, scale: Array) -> Array:
+    """Matrices `[S, K, K]` that scale by `[S, K]` along the axes, the columns of `[K, K]`."""
+    return jnp.matmul(axes[None] * scale[:, None, :], axes.T[None], precision=_PRECISION)
+
+
+def _seen_information(sources: HeadStats, ridge: Array, rows: Array, noise: Array) -> Array:
+    """Eigenvalues `[K]` of Â in features of identity covariance, ascending."""
+    total = jnp.sum(sources.count)
+    covariance = jnp.sum(sources.gram, axis=0) / jnp.where(total > 0, total, 1.0)
+    variance, axes = jnp.linalg.eigh(covariance)
+    alive = variance > _DEAD * variance[-1]
+    root = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, variance, 1.0)), 0.0)[:, None] * axes.T
+    heads = centred_heads(in_features(root, after(variance, sources)), ridge).weight
+    weighed = (rows[:, None] / noise)[:, None, :] * heads
+    return jnp.linalg.eigvalsh(jnp.einsum("mko,mlo->kl", weighed, heads, precision=_PRECISION))
