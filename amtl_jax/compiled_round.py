@@ -29,6 +29,8 @@ class Settings(NamedTuple):
     capacity: tuple[int, ...]
     price: tuple[float, ...] | None
     group: tuple[int, ...] | None
+    join_target: bool = False
+    weigh_noise: bool = False
 
     def num_rows(self) -> int:
         """Rows that a batch needs room for, whatever the allocation."""
@@ -57,5 +59,7 @@ def compiled_learner(settings: Settings) -> tuple[Learner, Callable[..., Any]]:
         capacity=settings.capacity,
         price=settings.price,
         group=settings.group,
+        join_target=settings.join_target,
+        weigh_noise=settings.weigh_noise,
     )
     return learner, jax.jit(learner.tell)

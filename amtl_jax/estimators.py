@@ -1,7 +1,7 @@
 """Estimators for scikit-learn: a target task with the help of other tasks, in its own words."""
 
 import functools
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -45,6 +45,7 @@ _ENCODERS = {"linear": linear_encoder, "mlp": mlp_encoder, "identity": identity_
 class _ActiveMultiTask(Estimator):
     """What both estimators share: which rows are whose, and the fit."""
 
+    num_features: int | Literal["aic"] | None
     answer_: Answer
     active_fit_: ActiveFit | None
     relevance_: np.ndarray
@@ -57,7 +58,7 @@ class _ActiveMultiTask(Estimator):
         self,
         *,
         strategy: str = "c_optimal",
-        num_features: int | None = None,
+        num_features: int | Literal["aic"] | None = None,
         budget: float | None = None,
         schedule: tuple[float, ...] = SCHEDULE,
         penalty: float | None = None,
@@ -134,6 +135,7 @@ class _ActiveMultiTask(Estimator):
             budget=self.budget,
             strategy=_STRATEGIES[self.strategy],
             encoder=self._encoder(x.shape[1]),
+            rank=self.num_features if self.encoder == "linear" else None,
             seed=seed,
             schedule=self.schedule,
             penalty=self.penalty,
@@ -145,10 +147,15 @@ class _ActiveMultiTask(Estimator):
         self._n_features_out = self.active_fit_.encoder.num_features
 
     def _encoder(self, num_inputs: int) -> Encoder | None:
+        if self.encoder == "linear":
+            return None  # of the rank that is wanted, or as many features as the sources can use
+        if self.num_features == "aic":
+            raise ValueError(
+                f"num_features 'aic' is for the encoder 'linear', got {self.encoder!r}: expected a "
+                "number or None."
+            )
         if self.encoder == "identity":
             return _encoder_of(self.encoder, self.num_features or num_inputs)
-        if self.encoder == "linear" and self.num_features is None:
-            return None  # as many features as the sources can use
         return _encoder_of(self.encoder, self.num_features or _MOST_FEATURES)
 
     def _own_rows(self, X: Any, y: Any, weight: Any, task: Any) -> tuple[Any, Any, Any]:
@@ -186,8 +193,9 @@ class ActiveMultiTaskRegressor(Regressor, _ActiveMultiTask):
     Args:
       strategy: which samples of the sources are used: `uniform`, `a_mtrl`, `l1_a_mtrl` or
         `c_optimal`.
-      num_features: K; None: 50 at most, for a linear encoder no more than the sources can use,
-        for `identity` the inputs.
+      num_features: K; "aic", for `linear`: in every fit as many as Akaike's criterion finds, see
+        `active_fit`; None: 50 at most, for a linear encoder no more than the sources can use, for
+        `identity` the inputs.
       budget: samples of the sources that are used; None: all of them.
       schedule: shares of the budget per round.
       penalty: λ of the fit; None: chosen on held-out rows of the sources.

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from amtl_jax.answer import Answer, predict_answer
 from amtl_jax.chunks import in_chunks
 from amtl_jax.data.rows import checked_inputs
+from amtl_jax.rank_choice import features_in_use
 from amtl_jax.types import Array, Encoder, LearnerState, Params, RoundInfo
 
 
@@ -44,6 +45,11 @@ class ActiveFit(NamedTuple):
     def relevance(self) -> np.ndarray:
         """`[M]` how the target's head is composed of the sources', after the last round."""
         return np.asarray(self.infos[-1].relevance.nu)
+
+    @property
+    def num_features(self) -> int:
+        """K, the features in use; where AIC chose the rank the others are exactly zero."""
+        return features_in_use(self.encoder, self.params)
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Predicts the target's labels in their own units: `[n, ...]` inputs give `[n, O]`.

@@ -1,7 +1,9 @@
 """A whole campaign in memory: buy in rounds, fit, and keep the safe answer."""
 
 import functools
+import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,19 @@ from amtl_jax.data.sources import Rows, TaskSource
 from amtl_jax.default_fit import default_fitter
 from amtl_jax.fitted import ActiveFit, represent
 from amtl_jax.packing import default_block_rows, max_blocks, pack
+from amtl_jax.rank_choice import rank_doubt
 from amtl_jax.round_plan import SCHEDULE, Floor
 from amtl_jax.strategies.c_optimal import c_optimal
-from amtl_jax.types import Encoder, Fitter, HeadPrior, Numbers, Params, Strategy, TaskBatch
+from amtl_jax.types import (
+    Encoder,
+    Fitter,
+    HeadPrior,
+    LearnerState,
+    Numbers,
+    Params,
+    Strategy,
+    TaskBatch,
+)
 
 _ENDLESS = 2**30  # a source of so many samples has no end: `budget=None` cannot mean them all
 _DATA_KEY, _LEARNER_KEY = 0, 3  # folded into the seed's key, as a run does
@@ -35,6 +47,9 @@ def active_fit(
     strategy: Strategy | None = None,
     encoder: Encoder | None = None,
     fitter: Fitter | None = None,
+    rank: int | Literal["aic"] | None = None,
+    join_target: bool = False,
+    weigh_noise: bool = False,
     seed: int = 0,
     schedule: Sequence[float] = SCHEDULE,
     floor: Floor = Floor(),  # noqa: B008  (an immutable tuple)
@@ -66,6 +81,16 @@ def active_fit(
       fitter: how an encoder of its own is fitted, for M + 1 tasks, in place of `encoder`. Unless
         told, `lbfgs_fitter` for a linear encoder, heads alone for one without parameters, and 100
         steps of Adam by variable projection for others.
+      rank: K of the linear encoder, where neither `encoder` nor `fitter` is given; there is a
+        warning where the last round's samples show that it is too small. "aic": every fit chooses
+        it by Akaike's criterion, up to min(50, D, M·O), from the second moments of every task;
+        for moderate D. See `choose_rank`.
+      join_target: whether the representation is fitted to the target's sample too, as one more
+        task. It pays where there are no features to spare and n_T is 5 D or more. Leave-one-out
+        errors on the sample are then too small: the answer leans on features that fit its noise,
+        and on sources that do not help.
+      weigh_noise: whether the fits weigh every task by one over the noise of its labels, as an
+        earlier fit estimates it. For sources whose labels differ much in quality.
       seed: of the draws and of everything random in the fit.
       schedule: shares of the budget per round, unless the strategy has its own.
       floor: what every source gets in every round.
@@ -94,9 +119,12 @@ def active_fit(
             num_sources=len(source.names),
             input_shape=tuple(source.input_shape),
             num_outputs=source.num_outputs,
+            rank=rank,
         )
-    elif encoder is not None:
-        raise ValueError("active_fit expects an encoder or a fitter of one, got both.")
+    elif encoder is not None or rank is not None:
+        raise ValueError(
+            "active_fit expects one of an encoder, a fitter of one, and a rank, got more."
+        )
     prices, groups = tuple(source.price.tolist()), tuple(source.group.tolist())
     settings = Settings(
         fitter=fitter,
@@ -108,6 +136,8 @@ def active_fit(
         capacity=tuple(source.capacity.tolist()),
         price=None if set(prices) == {1.0} else prices,
         group=None if len(set(groups)) == len(groups) else groups,
+        join_target=join_target,
+        weigh_noise=weigh_noise,
     )
     if budget is None:  # everything: there is nothing to choose, so prices do not matter
         settings = settings._replace(
@@ -118,7 +148,8 @@ def active_fit(
             price=None,
             group=None,
         )
-    return _buy(source, settings, target, seed, penalty, label_scale)
+    is_given = rank not in (None, "aic")
+    return _buy(source, settings, target, seed, penalty, label_scale, checks_rank=is_given)
 
 
 def _buy(
@@ -128,6 +159,8 @@ def _buy(
     seed: int,
     penalty: float | None,
     label_scale: float | None,
+    *,
+    checks_rank: bool,
 ) -> ActiveFit:
     """Runs all rounds and fits the answer."""
     learner, tell = compiled_learner(settings)
@@ -161,6 +194,8 @@ def _buy(
             raise RuntimeError(_not_finite(f"Round {index + 1}"))
         rounds.append(counts)
         infos.append(info)
+    if checks_rank:
+        _check_rank(packed(rows), settings, state)
     prior = infos[-1].head_prior
     answer = _answer(settings.fitter, state.params, target, prior, offset, scale)
     return ActiveFit(
@@ -175,6 +210,19 @@ def _buy(
         label_offset=offset,
         label_scale=scale,
     )
+
+
+def _check_rank(batch: TaskBatch, settings: Settings, state: LearnerState) -> None:
+    """Warns where the rank that was given looks too small."""
+    doubt = rank_doubt(
+        batch,
+        settings.fitter.encoder.num_features,
+        num_sources=len(settings.capacity),
+        intercept=settings.fitter.intercept,
+        task_noise=state.task_noise if settings.weigh_noise else None,
+    )
+    if doubt is not None:
+        warnings.warn(doubt, stacklevel=4)  # in the line that called `active_fit`
 
 
 def _answer(

@@ -88,6 +88,15 @@ def test_it_can_be_saved_and_cloned(fitted):
     assert not hasattr(clone(fitted), "answer_")
 
 
+def test_the_rank_can_be_chosen(folds):
+    x, y, task = (array[folds[0][0]] for array in make_rows())
+    model = amtl.ActiveMultiTaskRegressor(num_features="aic", strategy="uniform", random_state=0)
+    model.fit(x, y, task=task, target="west")
+    assert 1 <= model.active_fit_.num_features <= model.transform(x).shape[1] == 3
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
 def test_searches_and_pipelines_route_the_tasks(folds):
     x, y, task = make_rows()
     with sklearn.config_context(enable_metadata_routing=True):
@@ -172,6 +181,8 @@ def test_one_task_needs_no_target():
         ({}, {"task": None}, "target='west' names a task, so pass task too"),
         ({"budget": 241}, {}, "budget of 241 samples is beyond the sources' capacity of 240"),
         ({"encoder": "identity", "num_features": 3}, {}, "num_features = 3"),
+        ({"encoder": "mlp", "num_features": "aic"}, {}, "'aic' is for the encoder 'linear'"),
+        ({"num_features": 99}, {}, "rank 'aic', None or 1 to D = "),
     ],
 )
 def test_what_does_not_fit_is_refused(options, arguments, message):

@@ -259,6 +259,45 @@ def test_the_default_fit_suits_the_encoder():
         default_fitter(None, input_shape=(2, 2, 1), **options)
 
 
+def test_the_rank_can_be_chosen(tasks, fitted):
+    found = fit(tasks, rank="aic", budget=None)
+    assert (fitted.num_features, found.num_features) == (4, 2)
+    assert (np.abs(found.transform(tasks.test_x)).max(axis=0) > 0).tolist() == [True] * 2 + [
+        False
+    ] * 2
+    truth = np.mean((tasks.test_y - tasks.test_y.mean()) ** 2)
+    assert np.mean((found.predict(tasks.test_x)[:, 0] - tasks.test_y) ** 2) < 0.15 * truth
+
+
+def test_a_given_rank_that_is_too_small_is_warned_of(tasks, recwarn):
+    assert fit(tasks, rank=np.int64(2), budget=None).encoder.num_features == 2
+    assert fit(tasks, encoder=amtl.linear_encoder(1), budget=None).num_features == 1
+    assert not [one for one in recwarn if "too small" in str(one.message)]
+    with pytest.warns(UserWarning, match="K = 1 looks too small: AIC wants 2 features") as caught:
+        fit(tasks, rank=1, budget=None)
+    assert caught[0].filename == __file__
+
+
+def test_the_targets_sample_can_join_and_noise_be_weighed(tasks, fitted):
+    """They reach the learner: what is compiled is what a person would ask of it."""
+    plain = np.asarray(fitted.params["params"]["kernel"])
+    for option in ("join_target", "weigh_noise"):
+        found = fit(tasks, **{option: True})
+        np.testing.assert_array_equal(found.counts[0], fitted.counts[0])
+        assert not np.allclose(found.params["params"]["kernel"], plain, atol=1e-4)
+        noise = np.asarray(found.state.task_noise)
+        assert np.ptp(noise) > 0 if option == "weigh_noise" else (noise == 1).all()
+
+
+def test_too_many_inputs_to_choose_a_rank():
+    rng = np.random.default_rng(0)
+    names = [str(i) for i in range(60)]
+    x = {name: rng.normal(size=(3, 800)) for name in names}
+    source = amtl.ArraySource(x, {name: np.arange(3.0) for name in names})
+    with pytest.raises(ValueError, match=r"800 × 800 second moments of each of 61 tasks: 156 MB"):
+        amtl.active_fit(source, x["0"], np.arange(3.0), budget=60, rank="aic")
+
+
 X, Y = np.ones((5, DIM)), np.arange(5.0)
 
 
@@ -291,8 +330,17 @@ X, Y = np.ones((5, DIM)), np.arange(5.0)
                 "encoder": amtl.linear_encoder(2),
                 "fitter": amtl.frozen_fitter(amtl.linear_encoder(2), num_tasks=5),
             },
-            "an encoder or a fitter of one, got both",
+            "one of an encoder, a fitter of one, and a rank, got more",
         ),
+        (
+            X,
+            Y,
+            {"rank": 2, "fitter": amtl.frozen_fitter(amtl.linear_encoder(2), num_tasks=5)},
+            "one of an encoder, a fitter of one, and a rank, got more",
+        ),
+        (X, Y, {"rank": 2, "encoder": amtl.linear_encoder(3)}, "got 2 and an encoder of K = 3"),
+        (X, Y, {"rank": 13}, "rank 'aic', None or 1 to D = 12, got 13"),
+        (X, Y, {"rank": "bic"}, "rank 'aic', None or 1 to D = 12, got 'bic'"),
     ],
 )
 def test_what_does_not_fit_is_refused(tasks, x, y, options, message):

@@ -1,5 +1,6 @@
 """From a config to the parts of an experiment: tasks and learner."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -158,7 +159,7 @@ def build_learner(
     arms = tuple(arm for arm in config.arms if arm in RULES)
     num_sources = len(problem.source.names)
     learner = active_learner(
-        build_fitter(config, encoder, num_sources + 1),
+        build_fitter(config, encoder, num_sources + 1, math.prod(problem.source.input_shape)),
         one_of(tuple(RULES[arm](target_in_fit=config.target_in_fit) for arm in arms)),
         num_sources=num_sources,
         num_target=config.num_target,
@@ -170,6 +171,8 @@ def build_learner(
         group=groups_of(problem.source),
         penalty=config.fit.penalty,
         penalties=config.fit.penalties,
+        join_target=config.target_in_final_fit,
+        weigh_noise=config.fit.weigh_noise,
     )
     return learner, arms
 

@@ -15,6 +15,7 @@ from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Observer
+from amtl_jax.experiment.rank_note import with_rank_warning
 from amtl_jax.experiment.rounds import Setting, bought_round, prepare, templates
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import LearnerState, TaskBatch
@@ -49,6 +50,7 @@ class CampaignLearner:
         target_key = jax.random.fold_in(root, build.TARGET_KEY)
         self._target = self.setting.problem.draw_target(target_key)
         self.data = data_mark(self.setting.problem, self._target)
+        self._told: set[str] = set()
         self._settings = {len(self._target.x): self.setting}
 
     @property
@@ -142,7 +144,8 @@ class CampaignLearner:
                 extra = ()  # as `run`, which draws rows with their labels
             return jax.block_until_ready(setting.tell(key, before, batch, *extra))
 
-        return bought_round(setting, self.slot(index), tell, state, target)
+        one = bought_round(setting, self.slot(index), tell, state, target)
+        return with_rank_warning(setting, one, _packed(setting, own, target), self._told)
 
     def packed(self, rows: Rows) -> tuple[Setting, TaskBatch]:
         """Packs what was delivered as `fit` does, with the setting for its target sample."""

@@ -199,6 +199,7 @@ def _after_fit(
         "samples_total": one.record["samples_total"],
         "shares": dict(zip(CANDIDATES, map(float, one.answer.shares), strict=True)),
         "test": one.record["answer"]["target"],
+        "num_features": one.record["num_features"],
         "diagnosis": one.record.get("diagnosis"),
     }
     save_model(

@@ -106,15 +106,16 @@ class EncoderConfig:
       kind: `linear`; `mlp`, ReLU layers; `conv`, 3×3 ReLU convolutions, max-pool and a dense
         layer, for images; `identity`, for inputs that are frozen embeddings; `module`, a linen
         module of your own, which `get_encoder()` beside `get_config()` returns.
-      num_features: features of the representation, K; None: 50, for `linear` at most as many as
-        inputs, for `identity` the inputs.
+      num_features: features of the representation, K; `aic`, for `linear`: in every fit as many as
+        Akaike's criterion finds, up to 50 and one less than there are inputs; None: 50, for
+        `linear` at most as many as inputs, for `identity` the inputs.
       widths: hidden widths of `mlp`, channels of `conv`; None: (256,) and (32, 64).
       pool_each: whether `conv` pools after every convolution, not only after the last.
       module: how a module of your own prints; filled in by `run`.
     """
 
     kind: Literal["linear", "mlp", "conv", "identity", "module"] = "linear"
-    num_features: int | None = None
+    num_features: int | Literal["aic"] | None = None
     widths: tuple[int, ...] | None = None
     pool_each: bool = False
     module: str | None = None
@@ -137,6 +138,8 @@ class FitConfig:
       stop_share: share of the source rows held out to stop minibatch fits early; 0: no stopping.
       patience: passes over the rows without a better held-out error before a fit stops.
       intercept: whether heads have an unpenalised intercept.
+      weigh_noise: whether every task counts by one over the noise of its labels, as an earlier fit
+        estimates it; for sources whose labels differ much in quality.
       penalty: λ of the objective; None: chosen on held-out source rows in the first round.
       penalties: the grid λ is chosen from, strongest first.
     """
@@ -151,6 +154,7 @@ class FitConfig:
     stop_share: float = 0.1
     patience: int = 3
     intercept: bool = True
+    weigh_noise: bool = False
     penalty: float | None = None
     penalties: tuple[float, ...] = (1e-2, 3.1623e-3, 1e-3, 3.1623e-4, 1e-4, 3.1623e-5, 1e-5)
 
@@ -160,7 +164,7 @@ class FloorConfig:
     """What every source gets in every round whatever its score; at most one is set.
 
     Where none is set: 10 samples, 20 from 160 sources on, or as many as 0.3 of the round's budget
-    give where that is less.
+    give where that is less; none in the last of several rounds.
 
     Attributes:
       count: samples per source.
@@ -192,7 +196,11 @@ class Config:
       arms: what is compared; `target_only` uses no source, `pooled` is one ridge on all rows of
         all sources and the target's, whatever they would cost.
       target_in_fit: whether the fit from which every arm estimates relevance has the target as one
-        more task. The representation that is returned is fitted to the sources alone.
+        more task.
+      target_in_final_fit: whether the representation that an arm returns is fitted to the target's
+        sample too, in all arms alike. It pays where there are no features to spare and the target
+        has five rows an input or more. Leave-one-out errors on its sample are then too small: the
+        answer leans on features that fit its noise, and on sources that do not help.
       seeds: replicates; each draws samples and the target sample anew.
       encoder: the representation.
       fit: how it is fitted.
@@ -210,6 +218,7 @@ class Config:
     floor: FloorConfig = field(default_factory=FloorConfig)
     arms: tuple[ArmName, ...] = ("target_only", "uniform", "a_mtrl", "l1_a_mtrl", "c_optimal")
     target_in_fit: bool = True
+    target_in_final_fit: bool = False
     seeds: tuple[int, ...] = (0,)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     fit: FitConfig = field(default_factory=FitConfig)

@@ -106,7 +106,7 @@ def _kind_text(kind) -> str:
     """What is to be typed, for people."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        return "{" + ", ".join(inner) + "}"
+        return "{" + ", ".join(inner) + "}" if len(inner) > 1 else inner[0]
     if origin is tuple:
         return f"{_kind_text(inner[0])} ..."
     if origin in (typing.Union, types.UnionType):

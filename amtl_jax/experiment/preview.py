@@ -1,6 +1,7 @@
 """What a run will do, cost and take: the dry run. It writes nothing."""
 
 import dataclasses
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Cost(NamedTuple):
     """What a fit, and the round around it, costs on this device with the whole budget bought.
 
     Attributes:
-      seconds: of a round with one fit, without compiling.
+      seconds: of one fit, with its part of the round around it, without compiling.
       is_bound: whether none was run to its end, as that would take too long: `seconds` is then
         that of a fit that takes all its steps, from the time of a few.
       compile_seconds: of compiling it.
@@ -159,12 +160,19 @@ def _num_fits(setting: Setting) -> tuple[int, int]:
     config, rules = setting.config, range(len(setting.rules))
     state = _state(setting)
     firsts = {np.asarray(setting.ask(jax.random.key(0), choose(state, i))).tobytes() for i in rules}
-    later = len(rules) * (len(setting.learner.budgets) - 1)
+    each = _fits_of_a_round(config)
+    later = len(rules) * (len(setting.learner.budgets) - 1) * each
     grid = len(config.fit.penalties) if config.fit.penalty is None else 0
     fewest, most = min(grid, _FEWEST_PENALTIES), grid
     return tuple(
-        len(config.seeds) * (len(firsts) * (search + 1) + later) for search in (fewest, most)
+        len(config.seeds) * (len(firsts) * (search + each) + later) for search in (fewest, most)
     )
+
+
+def _fits_of_a_round(config: Config) -> int:
+    """Fits at a known λ: of the sources, again with their noise known, and with the target."""
+    with_target = config.target_in_fit or config.target_in_final_fit
+    return 1 + config.fit.weigh_noise + with_target
 
 
 def _cost(setting: Setting, batch: TaskBatch) -> Cost:
@@ -173,10 +181,11 @@ def _cost(setting: Setting, batch: TaskBatch) -> Cost:
     few, some = (min(steps, config.fit.num_steps) for steps in _PROBE_STEPS)
     short = _short_fit(setting, few, batch)
     if short.seconds * config.fit.num_steps / few <= _PATIENCE_SECONDS:
-        # With λ given, the first round is one fit from its own start, like any later one.
+        # With λ given, the first round is a fit from its own start, like any later one.
         state = _state(setting)
         state = state._replace(penalty=_penalty(config), held_out_loss=jnp.zeros(()))
-        return _timed(setting.tell, jax.random.key(0), state, batch)
+        cost = _timed(setting.tell, jax.random.key(0), state, batch)
+        return cost._replace(seconds=cost.seconds / _fits_of_a_round(config))
     longer = _short_fit(setting, some, batch)
     # What a fit does once, such as its last heads, is in both and drops out.
     step = max(longer.seconds - short.seconds, 0.0) / max(some - few, 1)
@@ -186,10 +195,11 @@ def _cost(setting: Setting, batch: TaskBatch) -> Cost:
 
 def _short_fit(setting: Setting, num_steps: int, batch: TaskBatch) -> Cost:
     """Times a fit that is cut off after a few steps."""
-    config, num_tasks = setting.config, len(setting.problem.source.names) + 1
+    config, source = setting.config, setting.problem.source
+    num_tasks, num_inputs = len(source.names) + 1, math.prod(source.input_shape)
     fit = dataclasses.replace(config.fit, num_steps=num_steps, tolerance=0.0)
     config = dataclasses.replace(config, fit=fit)
-    fitter = build_fitter(config, setting.encoder, num_tasks)
+    fitter = build_fitter(config, setting.encoder, num_tasks, num_inputs)
     params = jax.jit(fitter.init)(jax.random.key(0), batch, _penalty(config))
     return _timed(jax.jit(fitter.fit), params, batch, _penalty(config))
 

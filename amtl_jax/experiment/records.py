@@ -9,11 +9,13 @@ from jax.typing import ArrayLike
 from amtl_jax.answer import CANDIDATES, Answer
 from amtl_jax.experiment.evaluate import evaluate, risks
 from amtl_jax.experiment.problem import Problem
-from amtl_jax.types import LearnerState, RoundInfo
+from amtl_jax.rank_choice import features_in_use
+from amtl_jax.types import Encoder, LearnerState, RoundInfo
 
 TARGET_ONLY = "target_only"
 POOLED = "pooled"
 NOT_BUYING = (TARGET_ONLY, POOLED)
+_UNUSED = 1e-5  # of the largest singular value, in float32
 
 
 def number(value: ArrayLike) -> float | None:
@@ -59,6 +61,7 @@ def baseline_record(
 
 def round_record(
     problem: Problem,
+    encoder: Encoder,
     state: LearnerState,
     info: RoundInfo,
     predictions: np.ndarray,
@@ -75,6 +78,10 @@ def round_record(
     if problem.truth is not None:
         target |= _risks(problem, state, predictions)
     relevance = state.proposal.relevance
+    num_features = features_in_use(encoder, state.params)
+    values = np.asarray(info.diagnosis.singular_values)
+    if num_features < encoder.num_features:  # chosen by AIC: what is not in use is no direction
+        values = values[values >= _UNUSED * values[0]]
     return {
         "seed": seed,
         "round": index,
@@ -82,6 +89,7 @@ def round_record(
         "counts": np.asarray(info.counts).tolist(),
         "nu": _plain(relevance.nu),
         "samples_total": int(np.sum(state.spent)),
+        "num_features": num_features,
         "train_loss": number(info.fit.loss),
         "objective": number(info.fit.objective),
         "gradient_passes": int(info.fit.steps),
@@ -96,8 +104,8 @@ def round_record(
         },
         "diagnosis": {
             "effective_rank": number(info.diagnosis.effective_rank),
-            "largest_singular_value": number(info.diagnosis.singular_values[0]),
-            "smallest_singular_value": number(info.diagnosis.singular_values[-1]),
+            "largest_singular_value": number(values[0]),
+            "smallest_singular_value": number(values[-1]),
             "unexplained": number(info.diagnosis.unexplained),
         },
         "target": _numbers(target),

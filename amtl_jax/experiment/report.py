@@ -161,10 +161,11 @@ def closing(summary: dict[str, Any]) -> str:
         f"Paired {100 * evidence['level']:g}% bootstrap intervals over {evidence['test_rows']:,} "
         f"test rows{over}."
     )
+    sentences = [rank_sentence(summary), diagnosis_sentence(summary)]
     lines = [
         f"{final_table(summary)}\n{note}",
         relevance_table(summary),
-        "\n".join(filter(None, [diagnosis_sentence(summary), payoff_sentence(summary)])),
+        "\n".join(filter(None, [*sentences, payoff_sentence(summary)])),
     ]
     return "\n\n".join(filter(None, lines))
 
@@ -196,7 +197,7 @@ def diagnosis_sentence(summary: dict[str, Any]) -> str:
         for name, share in sorted(shares.items(), key=lambda item: -item[1])
         if share >= 0.005
     ]
-    found = answer["diagnosis"]
+    found, num_features = answer["diagnosis"], answer["num_features"]
     values = found["effective_rank"], found["smallest_singular_value"], found["unexplained"]
     start = f"The answer is stacked on {answer['arm']}: {', '.join(parts)}."
     if None in values:
@@ -204,10 +205,21 @@ def diagnosis_sentence(summary: dict[str, Any]) -> str:
     rank, smallest, missing = values
     largest = found["largest_singular_value"] or 1.0
     return (
-        f"{start} The source heads spread over {rank:.1f} of {answer['num_features']} directions "
+        f"{start} The source heads spread over {rank:.1f} of {num_features:g} directions "
         f"(effective rank; smallest singular value {smallest:.2g}, largest {largest:.2g}) and "
         f"leave {100 * missing:.0f}% of the target's head, as its own rows show it, unexplained."
     )
+
+
+def rank_sentence(summary: dict[str, Any]) -> str:
+    """Says which rank AIC chose, or warns where the given one looked too small."""
+    rank = summary.get("rank")  # runs of earlier versions have none
+    if not rank:
+        return ""
+    if rank["is_chosen"] and summary["answer"]:
+        over = ", the mean over seeds" if len(summary["seeds"]) > 1 else ""
+        return f"AIC chose K = {summary['answer']['num_features']:g} features{over}."
+    return f"Warning: {rank['warning']}" if rank["warning"] else ""
 
 
 def payoff_sentence(summary: dict[str, Any]) -> str:

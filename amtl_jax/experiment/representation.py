@@ -17,9 +17,11 @@ from amtl_jax.fitting.frozen import frozen_fitter
 from amtl_jax.fitting.lbfgs import lbfgs_fitter
 from amtl_jax.fitting.minibatch import minibatch_fitter
 from amtl_jax.fitting.variable_projection import variable_projection_fitter
+from amtl_jax.rank_choice import rank_fitter
 from amtl_jax.types import Encoder, Fitter
 
 DEFAULT_FEATURES = 50
+_RANK_TOLERANCE = 1e-5  # criteria of two ranks differ by less than a fit that stops early
 
 
 def module_text(module: Any) -> str:
@@ -83,6 +85,8 @@ def encoder_from_settings(
 
 def _encoder_of(settings: EncoderConfig, input_shape: tuple[int, ...], module) -> Encoder:
     """The encoder of a kind."""
+    if settings.num_features == "aic":  # one direction less than there are: all are no choice
+        return linear_encoder(max(min(DEFAULT_FEATURES, int(np.prod(input_shape)) - 1), 1))
     num_features = settings.num_features or DEFAULT_FEATURES
     if settings.kind == "mlp":
         return mlp_encoder(num_features, widths=settings.widths or (256,))
@@ -108,14 +112,22 @@ def _encoder_of(settings: EncoderConfig, input_shape: tuple[int, ...], module) -
     return linear_encoder(min(num_features, num_inputs))
 
 
-def build_fitter(config: Config, encoder: Encoder, num_tasks: int) -> Fitter:
+def build_fitter(config: Config, encoder: Encoder, num_tasks: int, num_inputs: int) -> Fitter:
     """Builds the fit of the representation for M sources and the target.
 
     Raises:
-      ValueError: if a setting is out of range.
+      ValueError: if a setting is out of range, or inputs are too many to choose a rank.
     """
     fit, kind = config.fit, config.encoder.kind
     options = {"num_tasks": num_tasks, "intercept": fit.intercept}
+    if config.encoder.num_features == "aic":
+        return rank_fitter(
+            encoder,
+            num_inputs=num_inputs,
+            num_steps=fit.num_steps,
+            tolerance=min(fit.tolerance, _RANK_TOLERANCE),
+            **options,
+        )
     if kind == "identity":
         return frozen_fitter(encoder, **options)
     if fit.method == "lbfgs" or (fit.method is None and kind == "linear"):

@@ -26,6 +26,8 @@ from amtl_jax.experiment.representation import build_encoder
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import Array, Encoder, Learner, LearnerState, RoundInfo
 
+_ROWS_AN_INPUT = 5  # of the target, from which on its sample helps the representation
+
 
 class RunError(RuntimeError):
     """A run that cannot go on; the message says where, why, and what to do."""
@@ -76,7 +78,7 @@ def prepare(
             jitted = jax.jit(learner.ask), jax.jit(learner.tell)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
-    for note in problem.notes:
+    for note in (*problem.notes, *_join_notes(config, problem)):
         observer.noted(note)
 
     def predict(params, head, x):
@@ -101,6 +103,21 @@ def prepare(
         predictor(encoder),
         observer,
         encoder,
+    )
+
+
+def _join_notes(config: Config, problem: Problem) -> tuple[str, ...]:
+    """What a person should know where the target's labels are in the representation."""
+    if not config.target_in_final_fit:
+        return ()
+    num_inputs = int(np.prod(problem.source.input_shape))
+    few = ""
+    if config.num_target < _ROWS_AN_INPUT * num_inputs:
+        few = f", and with fewer than {_ROWS_AN_INPUT} rows an input it gains little or loses"
+    return (
+        "target_in_final_fit: leave-one-out errors on the target's sample are too small, as the "
+        f"representation has seen its labels{few}; the answer may lean on sources that do not "
+        "help. Go by the test rows.",
     )
 
 
@@ -219,6 +236,7 @@ def bought_round(
         raise _not_finite(slot, f"on the test rows. {advice}")
     record = round_record(
         problem,
+        setting.encoder,
         state,
         info,
         predictions,

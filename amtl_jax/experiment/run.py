@@ -18,6 +18,7 @@ from amtl_jax.experiment.examples import choose_examples, image_shape, write_exa
 from amtl_jax.experiment.journal import Journal, Slot
 from amtl_jax.experiment.model import save_model
 from amtl_jax.experiment.observer import LogObserver, Observer, Plan
+from amtl_jax.experiment.rank_note import rank_checker
 from amtl_jax.experiment.records import NOT_BUYING, POOLED, TARGET_ONLY
 from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.result import RunResult, ranking, read_result
@@ -91,9 +92,9 @@ def run(
     arms: dict[str, list[list[Checkpoint]]] = {arm: [] for arm in config.arms}
     records: list[dict[str, Any]] = []
     kept: dict[str, Checkpoint] = {}  # the first seed's last rounds, one of which is the model
-    intervals = interval_maker(setting)
+    intervals, checked = interval_maker(setting), rank_checker(setting)
     for seed in config.seeds:
-        for arm, rounds in _run_seed(setting, journal, restored, seed, intervals):
+        for arm, rounds in _run_seed(setting, journal, restored, seed, intervals, checked):
             if seed == config.seeds[0]:
                 kept[arm] = rounds[-1]
             arms[arm].append([one._replace(state=()) for one in rounds])  # states may be large
@@ -124,6 +125,7 @@ def _write_model(
         "samples_total": one.record["samples_total"],
         "shares": dict(zip(CANDIDATES, map(float, one.answer.shares), strict=True)),
         "test": one.record["answer"]["target"] if has_features else one.record["target"],
+        "num_features": one.record.get("num_features"),
         "diagnosis": one.record.get("diagnosis"),
     }
     save_model(
@@ -192,6 +194,7 @@ def _run_seed(
     restored: dict[Slot, Checkpoint],
     seed: int,
     intervals: Callable[[Array, Rows, Checkpoint], Checkpoint],
+    checked: Callable[[Array, Checkpoint], Checkpoint],
 ) -> Iterator[tuple[str, list[Checkpoint]]]:
     """Runs or resumes all arms of one seed; yields each arm with its rounds' checkpoints."""
     root = jax.random.key(seed)
@@ -213,6 +216,9 @@ def _run_seed(
                     one = bought_round(setting, slot, tell, before, target)
                     is_last = index == last or is_good_enough(setting.config, one.record)
                     one = intervals(root, target, one) if is_last else one
+                    # Once a seed: other arms have samples of the same tasks.
+                    is_looked_at = is_last and arm in setting.rules[:1]
+                    one = checked(root, one) if is_looked_at else one
                 journal.keep(slot, one)
             rounds.append(one)
             setting.observer.finished(slot, one.record, restored=is_restored)

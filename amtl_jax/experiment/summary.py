@@ -59,6 +59,10 @@ def summarise(
         "strategies": strategies,
         "answer": _answer(config, problem, ends, _chosen(strategies)),
         "relevance": _relevance(arms, _chosen(strategies), problem.source.names),
+        "rank": {
+            "is_chosen": config.encoder.num_features == "aic",
+            "warning": _rank_warning(arms),
+        },
         "curve": {arm: _curve(config, problem, seeds) for arm, seeds in arms.items()},
         "versions": {
             "amtl_jax": amtl_jax.__version__,
@@ -150,8 +154,14 @@ def _answer(
             if base in ends
         },
         "diagnosis": {name: _mean([one[name] for one in diagnoses]) for name in diagnoses[0]},
-        "num_features": int(np.shape(rounds[0].answer.feature_weight)[0]),
+        "num_features": _mean([one.record["num_features"] for one in rounds]),
     }
+
+
+def _rank_warning(arms: Mapping[str, Sequence[Sequence[Checkpoint]]]) -> str | None:
+    """Why the representation looks too small, in the words of the first round that was found so."""
+    records = (one.record for seeds in arms.values() for rounds in seeds for one in rounds)
+    return next(filter(None, (record.get("rank_warning") for record in records)), None)
 
 
 def _top(records: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:

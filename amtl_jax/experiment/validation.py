@@ -70,7 +70,7 @@ def _fits(value, kind) -> bool:
 def _kind_text(kind) -> str:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        return "one of " + ", ".join(inner)
+        return f"one of {', '.join(inner)}" if len(inner) > 1 else inner[0]
     if origin is tuple:
         return f"a tuple, each item {_kind_text(inner[0])}"
     if origin in (typing.Union, types.UnionType):
@@ -137,7 +137,8 @@ def _value_problems(config: Config) -> list[str]:
     expect(0 <= fit.stop_share <= 0.5, "fit.stop_share", "between 0 and 0.5")
     within("floor.count", 0, _LARGEST)
     within("floor.share", 0, 1)
-    within("encoder.num_features", 1, _WIDEST)
+    if config.encoder.num_features != "aic":
+        within("encoder.num_features", 1, _WIDEST)
     within("encoder.widths", 1, _WIDEST)
     if isinstance(data, TableConfig):
         return problems + _table_problems(config, data) + _other_problems(config)
@@ -225,6 +226,14 @@ def _encoder_problems(config: Config) -> list[str]:
         problems.append(f"encoder.pool_each is for the kind conv, got kind {kind!r}")
     if encoder.module is not None and kind != "module":
         problems.append(f"encoder.module is filled in by run: leave it out, got kind {kind!r}")
+    if encoder.num_features == "aic" and (kind, fit.method) not in (
+        ("linear", None),
+        ("linear", "lbfgs"),
+    ):
+        problems.append(
+            "encoder.num_features aic is for the linear encoder, fitted by lbfgs: give a number "
+            f"for encoder.kind {kind!r} and fit.method {fit.method!r}"
+        )
     if kind == "identity":
         for name in ("method", "batch_rows"):
             if getattr(fit, name) is not None:

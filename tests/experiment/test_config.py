@@ -391,6 +391,17 @@ BAD = [
     ({"data": SyntheticConfig(num_test=1)}, "data.num_test"),
     ({"data": DigitsConfig(pool_seed=-1)}, "data.pool_seed must be at least 0"),
     ({"encoder": EncoderConfig(num_features=0)}, "encoder.num_features must be at least 1"),
+    ({"encoder": EncoderConfig(num_features="bic")}, "must be int or aic or None, got 'bic'"),
+    ({"encoder": EncoderConfig(kind="mlp", num_features="aic")}, "aic is for the linear encoder"),
+    (
+        {
+            "encoder": EncoderConfig(num_features="aic"),
+            "fit": FitConfig(method="variable_projection"),
+        },
+        "aic is for the linear encoder, fitted by lbfgs: give a number for encoder.kind 'linear'",
+    ),
+    ({"target_in_final_fit": None}, "target_in_final_fit must be bool, got None"),
+    ({"fit": FitConfig(weigh_noise=1)}, "fit.weigh_noise must be bool, got 1"),
     ({"fit": FitConfig(num_steps=0)}, "fit.num_steps"),
     ({"fit": FitConfig(tolerance=-1.0)}, "fit.tolerance"),
     ({"fit": FitConfig(learning_rate=0.0)}, "fit.learning_rate"),

@@ -41,8 +41,9 @@ def test_counts_are_those_of_the_run(found, whole):
             assert min(line["counts"]) >= found.floors[line["round"]]
     assert (found.num_sources, found.num_target, found.num_test) == (5, 20, 50)
     assert (found.target, found.available, found.has_prices) == ("dup target", None, False)
-    # Seeds × (the shared first round's fits + two later rounds of four arms), λ from two.
-    assert found.num_fits == (2 * (2 + 1 + 8), 2 * (2 + 1 + 8))
+    # Seeds × (the shared first round's fits + two later rounds of four arms), λ from two; every
+    # round fits the sources, and then all tasks.
+    assert found.num_fits == (2 * (2 + 2 + 16), 2 * (2 + 2 + 16))
 
 
 def test_memory_is_that_of_the_batch(found):
@@ -58,7 +59,7 @@ def test_time_is_measured(found):
     assert found.cost.seconds > 0
     assert found.cost.compile_seconds > 0
     assert not found.cost.is_bound
-    assert low == high >= found.cost.compile_seconds + 18 * found.cost.seconds
+    assert low == high >= found.cost.compile_seconds + 40 * found.cost.seconds
 
 
 def test_a_long_fit_is_extrapolated_not_run(monkeypatch):
@@ -79,7 +80,42 @@ def test_a_long_fit_is_extrapolated_not_run(monkeypatch):
 
 def test_one_given_penalty_is_one_fit_a_round(untimed):
     config = tiny(fit=FitConfig(num_steps=20, penalty=1e-3), arms=("uniform",), seeds=(0, 1, 2))
-    assert preview(config).num_fits == (9, 9)
+    assert preview(config).num_fits == (18, 18)
+
+
+@pytest.mark.parametrize(
+    ("in_fit", "in_final_fit", "weigh_noise", "fits"),
+    [(False, False, False, 1), (True, True, False, 2), (False, True, True, 3)],
+)
+def test_fits_of_a_round_are_those_of_the_learner(
+    in_fit, in_final_fit, weigh_noise, fits, untimed, monkeypatch
+):
+    """Every fit of a round is a call of the fitter while `tell` is traced."""
+    config = tiny(
+        target_in_fit=in_fit,
+        target_in_final_fit=in_final_fit,
+        fit=FitConfig(num_steps=20, penalty=1e-3, weigh_noise=weigh_noise),
+        arms=("uniform",),
+        seeds=(0,),
+    )
+    calls, build_fitter = [], module.build.build_fitter
+
+    def counted(*arguments):
+        fitter = build_fitter(*arguments)
+
+        def fit(params, batch, penalty):
+            calls.append(1)
+            return fitter.fit(params, batch, penalty)
+
+        return fitter._replace(fit=fit)
+
+    monkeypatch.setattr(module.build, "build_fitter", counted)
+    setting = module.prepare(config, module.Observer())
+    state = module._state(setting)
+    jax.eval_shape(setting.learner.tell, jax.random.key(0), state, module._whole_batch(setting))
+    # The path over λ traces its one fit twice: for its shapes, and in its loop.
+    assert len(calls) == fits + 1
+    assert preview(config).num_fits == (3 * fits, 3 * fits)
 
 
 @pytest.mark.parametrize(
