@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from amtl_jax.types import Array, HeadStats
 
 _PRECISION = jax.lax.Precision.HIGHEST
+_ROUNDING = 16  # float epsilons: what sums leave where nothing is left
 
 
 class CentredHeads(NamedTuple):
@@ -36,11 +37,16 @@ def centred(stats: HeadStats, intercept: ArrayLike) -> HeadStats:
     return HeadStats(
         gram=stats.gram - mean[:, :, None] * stats.feature_sum[:, None, :],
         moment=stats.moment - mean[:, :, None] * stats.label_sum[:, None, :],
-        energy=jnp.maximum(stats.energy - label_mean * stats.label_sum, 0.0),
+        energy=beyond_rounding(stats.energy - label_mean * stats.label_sum, stats.energy),
         feature_sum=jnp.zeros_like(stats.feature_sum),
         label_sum=jnp.zeros_like(stats.label_sum),
         count=jnp.maximum(stats.count - jnp.where(intercept, 1.0, 0.0), 0.0),
     )
+
+
+def beyond_rounding(squares: Array, energy: Array) -> Array:
+    """What is left `[M, O]` of squares `energy`, zero where it is no more than rounding."""
+    return jnp.where(squares > _ROUNDING * jnp.finfo(squares.dtype).eps * energy, squares, 0.0)
 
 
 def in_features(root: Array, stats: HeadStats) -> HeadStats:
@@ -63,7 +69,7 @@ def centred_heads(stats: HeadStats, ridge: Array) -> CentredHeads:
     # y'y − 2w'h + w'Fw, in eigenvectors: each takes (1/(s+r)) (2 − s/(s+r)) of (Vᵀh)².
     hat = jnp.where(known, size, 0.0) * inverse
     taken = (inverse * (2 - hat))[..., None] * turned**2
-    squares = jnp.maximum(stats.energy - jnp.sum(taken, axis=1), 0.0)
+    squares = beyond_rounding(stats.energy - jnp.sum(taken, axis=1), stats.energy)
     return CentredHeads(
         weight, squares, stats.count - jnp.sum(hat, axis=1), jnp.sum(inverse, axis=1)
     )

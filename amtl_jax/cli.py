@@ -1,7 +1,6 @@
 """The command `amtl`: parse, hand over, and turn expected errors into one line."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import amtl_jax
 from amtl_jax.commands import campaign, configs, plan, predict, run
 from amtl_jax.commands.words import Parser, Place
+from amtl_jax.cpu_threads import calm_threads
 from amtl_jax.experiment.config import ConfigError
 from amtl_jax.experiment.telling import (
     FAILED,
@@ -22,8 +22,6 @@ from amtl_jax.experiment.telling import (
     out_of_memory,
     tell,
 )
-
-IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 class Command(NamedTuple):
@@ -54,11 +52,7 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    # Many small LAPACK calls gain nothing from BLAS threads, and lose much to their waiting.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Two batched LAPACK calls at a time wait for each other for ever where XLA has two threads.
-    if "xla_cpu_enable_concurrency" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}".strip()
+    calm_threads()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a λ must not end a run on an ASCII terminal
             stream.reconfigure(errors="replace")

@@ -136,7 +136,7 @@ def draw_risks(draws: HeadDraws, counts: Array) -> Array:
     - Heads are noisy as well, and a fit of rank K follows the strongest directions of both: with
       `b = c (D−K)` and M′ the heads beyond K, `f = b(a + M′)/(a(a + b))`, the angle between the
       singular vectors of a matrix and of the same with noise. Where a is so small that they are
-      lost f is bounded by 1: `bM′b/(a + b)` is added below.
+      lost, `bM′b/(a + b)` is added below, and no risk is above that of predicting nothing.
 
     References:
       Benaych-Georges, Nadakuditi. The singular values and vectors of low rank perturbations of
@@ -166,7 +166,8 @@ def risks_of(draws: HeadDraws, pulls: Pulls) -> Array:
         return jnp.sum(turned * solved, axis=(1, 2))
 
     by_target = (jnp.moveaxis(draws.target_heads, 1, 0), width.T)
-    return jax.lax.map(one_target, by_target).T
+    risk = jax.lax.map(one_target, by_target).T
+    return jnp.minimum(risk, jnp.sum(draws.target_heads**2, axis=(2, 3)))
 
 
 def rows_of(draws: HeadDraws, counts: Array) -> Array:
@@ -176,7 +177,7 @@ def rows_of(draws: HeadDraws, counts: Array) -> Array:
 
 def extra_heads(draws: HeadDraws, rows: Array) -> Array:
     """`[]` M′: noisy heads in the fit beyond those that its rank takes."""
-    number = jnp.sum(rows > 0, dtype=rows.dtype) * draws.heads.shape[3]
+    number = jnp.sum(jnp.minimum(rows, 1.0)) * draws.heads.shape[3]
     return jnp.maximum(number - draws.num_features, 0.0)
 
 

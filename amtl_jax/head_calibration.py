@@ -14,6 +14,7 @@ from amtl_jax.forecast import extra_heads, lost_shares, rows_of
 from amtl_jax.knowledge import HeadDraws
 from amtl_jax.types import Array, HeadStats
 
+_LEAST_KEPT = 0.1  # of the target's energy in a direction: beyond, the correction is a guess
 _DEAD = 1e-6  # of the largest variance of a feature direction, as in `head_knowledge`
 _PRECISION = jax.lax.Precision.HIGHEST
 
@@ -33,7 +34,7 @@ def calibrated_draws(
     adds M′, and the representation's turn towards the noise b. Along the same direction, the
     draws' heads are scaled to a, and the target's by `1/√(1 − f(a))`, f the share that the
     representation misses. Where â is no more than noise gives, a is the least that could be told
-    from it, `√(bM′)`.
+    from it, `√(bM′)`, and not below b.
 
     What is left out is of the order of the last term that is in: each draw takes `1 + ξ` times
     this correction, in logarithms, with a standard normal ξ of its own, cut at ±2. So intervals
@@ -74,11 +75,11 @@ def calibrated_draws(
     extra = extra_heads(draws, rows)
     middle = jnp.maximum(seen - extra - width, 0.0)
     root = jnp.sqrt(jnp.maximum(middle**2 - 4 * extra * width, 0.0))
-    wanted = jnp.maximum((middle + root) / 2, jnp.sqrt(extra * width))
+    wanted = jnp.maximum((middle + root) / 2, jnp.maximum(jnp.sqrt(extra * width), width))
     wanted = jnp.where(alive & (wanted > 0), wanted, safe)
     bound = wanted * width + width**2 * extra / (wanted + width)  # as in `draw_risks`
     missed = width * (wanted + extra) / (wanted**2 + bound)
-    kept = jnp.where(alive, 1 - missed, 1.0)
+    kept = jnp.where(alive, jnp.maximum(1 - missed, _LEAST_KEPT), 1.0)
 
     luck = jax.random.truncated_normal(key, -2.0, 2.0, (len(draws.heads), 1))
     own = _along(axes, (wanted / safe)[None] ** ((1 + luck) / 2))  # [S, K, K]

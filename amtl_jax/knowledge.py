@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from amtl_jax.centred_stats import after, centred, centred_heads, in_features
-from amtl_jax.label_noise import head_leverage, shrunk_noise
+from amtl_jax.label_noise import goes_by_held_out, head_leverage, num_parameters, shrunk_noise
 from amtl_jax.posterior import HeadPosterior, covariance, draw_heads, head_posterior
 from amtl_jax.types import Array, HeadStats
 
@@ -85,7 +85,8 @@ def head_knowledge(
     so that what the representation misses of it counts as noise. The heads' prior variance is
     that of their estimates less what noise adds to it. The error of the representation raises the
     noise of head m by `κ_m = 1 + (D−K) w_mᵀA⁻¹w_m/s2_m`, `A = Σ n_m w_m w_mᵀ/s2_m + ρI`, to first
-    order; a fit of p = K(M + D − K) parameters to few rows is worse by N/(N − p), at most 10.
+    order; a fit of p = K(M + D − K) parameters to few rows is worse by N/(N − p), at most 10. (Not
+    where a held-out error is the noise: that has it in it.)
 
     Args:
       source_stats: of the M sources, on raw weights (1 a row).
@@ -136,15 +137,17 @@ def head_knowledge(
     information = information + 0 * own_noise[0, 0]  # behind the targets' decomposition
     lower = jnp.linalg.cholesky(information + rho * jnp.eye(len(root)))
 
+    parameters = num_parameters(stats.count, num_features, free, noise.shape[1])
     total = jnp.sum(stats.count)
-    parameters = num_features * (len(stats.count) + free)
-    thin = total / jnp.maximum(total - parameters, jnp.maximum(total / _MOST_THIN, 1.0))
+    # A held-out error has what the fit is worse by in it already.
+    is_first_order = (free <= 0) | goes_by_held_out(total, parameters, held_out_loss)
+    thin = jnp.where(is_first_order, 1.0, thinness(total, parameters))
 
     def inflation(weight, variance):
         flat = jnp.moveaxis(weight, 1, 0).reshape(len(root), -1)
         half = jax.scipy.linalg.solve_triangular(lower, flat, lower=True)
         first = 1 + free * jnp.sum(half**2, axis=0).reshape(variance.shape) / variance
-        return jnp.maximum(thin, 1.0) * first
+        return thin * first
 
     def posterior(stats, weight, variance, prior):
         return head_posterior(
@@ -192,6 +195,12 @@ def draw_knowledge(key: Array, knowledge: Knowledge, *, num_draws: int) -> HeadD
         free=knowledge.free,
         num_features=jnp.sum(alive),
     )
+
+
+def thinness(total: Array, parameters: Array) -> Array:
+    """`[]` by what a fit of so many parameters is worse than first order, N/(N − p), at most 10."""
+    left = jnp.maximum(total - parameters, total / _MOST_THIN)
+    return jnp.where(total > 0, total / jnp.where(left > 0, left, 1.0), 1.0)
 
 
 def _whitening(stats: HeadStats, ridge: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ estimated with them (empirical Bayes).
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.centred_stats import centred
+from amtl_jax.centred_stats import beyond_rounding, centred
 from amtl_jax.types import Array, Heads, HeadStats
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -16,6 +16,7 @@ _DEAD = 1e-6  # of the largest information: float32 knows no less
 _PSEUDO_ROWS = 10.0  # of the pooled noise, where tasks do not tell how alike they are
 _LEAST_TASKS = 3
 _USUAL_SCATTER = 0.5  # of logarithms; decides how much less tasks of few rows count
+_LEAST_NOISE = 1e-3  # of the pooled noise: no task counts a thousand times as much as the usual
 _MOST_ROWS = 1e4  # all tasks are alike
 _HALVINGS = 30
 
@@ -27,7 +28,7 @@ def residual_squares(stats: HeadStats, heads: Heads) -> Array:
     cross = 2 * bias * jnp.einsum("mk,mko->mo", stats.feature_sum, weight, precision=_PRECISION)
     own = jnp.sum(weight * fitted, axis=1) + cross + stats.count[:, None] * bias**2
     with_labels = jnp.sum(weight * stats.moment, axis=1) + bias * stats.label_sum
-    return jnp.maximum(stats.energy - 2 * with_labels + own, 0.0)
+    return beyond_rounding(stats.energy - 2 * with_labels + own, stats.energy)
 
 
 def noise_variance(
@@ -73,7 +74,7 @@ def noise_variance(
         residual_squares(stats, heads),
         stats.count,
         stats.count - intercept - hat_trace,
-        head_leverage(heads.weight, worth),
+        head_leverage(heads.weight + 0 * size[0, 0], worth),  # not both at a time, see `after`
         input_dim=input_dim,
         held_out_loss=held_out_loss,
         num_features=jnp.sum(in_use),
@@ -114,19 +115,33 @@ def shrunk_noise(
     `freedom` `[M]` is that of the residuals given the representation, `leverage` `[M, O]` see
     `head_leverage`; `num_features` counts the features in use: others are zero and not fitted.
     """
-    num_tasks, num_outputs = squares.shape
+    num_outputs = squares.shape[1]
     total = jnp.sum(count)
     free = jnp.maximum(input_dim - num_features, 0.0)
-    parameters = num_features * (num_tasks + free)
+    parameters = num_parameters(count, num_features, free, num_outputs)
     pooled = jnp.sum(squares, axis=0) / jnp.maximum(total - parameters, total / 5)
-    is_thin = (total < 2 * parameters) & jnp.isfinite(held_out_loss)
+    is_thin = goes_by_held_out(total, parameters, held_out_loss)
     pooled = jnp.where(is_thin, held_out_loss / num_outputs, pooled)
     pooled = jnp.maximum(pooled, jnp.finfo(pooled.dtype).tiny)
     # The representation was fitted to the same rows, and took its part of every task's noise.
     own = jnp.where(is_thin, 0.0, jnp.maximum(freedom[:, None] - free * leverage, 0.0))
     usual, rows = jax.vmap(_noise_prior, (1, 1, 0))(squares, own, pooled)
+    # Labels that the head explains to the last bit, constant ones for instance, tell nothing.
+    own = jnp.where(squares > 0, own, 0.0)
     squares = jnp.where(own > 0, squares, 0.0)
-    return (squares + (rows * usual)[None]) / (own + rows[None]), pooled
+    shrunk = (squares + (rows * usual)[None]) / (own + rows[None])
+    return jnp.maximum(shrunk, _LEAST_NOISE * pooled[None]), pooled
+
+
+def goes_by_held_out(total: Array, parameters: Array, held_out_loss: Array | float) -> Array:
+    """`[]` bool: residuals say nothing, and the held-out error stands in for the noise."""
+    return (total < 2 * parameters) & jnp.isfinite(held_out_loss)
+
+
+def num_parameters(count: Array, num_features: Array, free: Array, num_outputs: int) -> Array:
+    """`[]` parameters per output: heads of tasks with rows, and a part of K(D − K) turns."""
+    active = jnp.sum(count > 0, dtype=count.dtype)
+    return num_features * (active + free / num_outputs)
 
 
 def _noise_prior(squares: Array, freedom: Array, pooled: Array) -> tuple[Array, Array]:

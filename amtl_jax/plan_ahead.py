@@ -22,6 +22,7 @@ from amtl_jax.types import Array, Numbers
 _NORMAL = 1.96  # half the width of a 95 % interval, in standard errors
 _MOST_WORSE = 0.04  # of the 5 % that are promised: theory is a little more hopeful than runs
 _LEAST_ROWS = 3.0  # a parameter, in the first round: with 1.6 runs lost four times as often
+_CLEAR = 1.5  # times the least information that a direction of one source is found by
 _NUM_TRUTHS = 96
 _WORK = 2e11  # multiplications that the default number of truths may take
 
@@ -37,7 +38,9 @@ class Payoff(NamedTuple):
       high: `[B]` upper end.
       worse: `[B]` share of single runs in which adaptive sampling loses.
       pays: `[B]` bool, `high < 1`, adaptive sampling loses in at most 4 % of runs, and the first
-        round has three samples a parameter, `K(M + D − K)`: with fewer, runs do worse than theory.
+        round is large enough: three samples a parameter, `K(M + D − K)`, as runs do worse than
+        theory with fewer, and of every source what finds a direction that no other source has:
+        1.5 times `√((D−K)(M−K))` samples for heads as large as the noise.
       smallest: `[]` the first of the budgets from which on it pays; inf where it does at none.
     """
 
@@ -126,10 +129,12 @@ def adaptivity_pays(
     terms = Terms(*(jnp.asarray(value, float) for value in values))
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_truths)
     budgets, floors = jnp.asarray(amounts, float), jnp.asarray(floors, float)
-    is_thick = budgets * terms.shares[0] / jnp.mean(terms.price) >= _LEAST_ROWS * num_parameters(
-        sizes
-    )
-    return _payoff(budgets, is_thick, *simulate(sizes, terms, keys, budgets, floors))
+    first = budgets * terms.shares[0] / jnp.sum(terms.price)  # of every source
+    is_thick = first * num_sources >= _LEAST_ROWS * num_parameters(sizes)
+    # Singular vectors of a matrix with noise are lost below this (Benaych-Georges, Nadakuditi).
+    least = np.sqrt((input_dim - num_features) * max(num_sources - num_features, 1))
+    is_found = first * head_size**2 / noise_variance >= _CLEAR * least
+    return _payoff(budgets, is_thick & is_found, *simulate(sizes, terms, keys, budgets, floors))
 
 
 def _check(num_sources: int, num_features: int, input_dim: int) -> None:

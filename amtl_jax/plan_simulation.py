@@ -8,12 +8,11 @@ import jax.numpy as jnp
 
 from amtl_jax.design import Limits, c_optimal_design
 from amtl_jax.forecast import draw_risks
-from amtl_jax.knowledge import HeadDraws
+from amtl_jax.knowledge import HeadDraws, thinness
 from amtl_jax.paired_risk import paired_risks, share_worse
 from amtl_jax.types import Array
 
 NUM_DRAWS, NUM_STEPS = 12, 15  # fewer than a campaign has: nearly as good, and much quicker
-_MOST_THIN = 10.0  # where a fit has fewer rows than parameters
 _LEAST_PRIOR = 1e-8
 _PRECISION = jax.lax.Precision.HIGHEST
 
@@ -65,8 +64,7 @@ def _campaign(
         spent, error = state
         known = jnp.append(spent, terms.num_target)
         inflation = _inflation(sizes, terms, heads, spent)
-        thin = _thinness(sizes, jnp.sum(spent))
-        estimates = heads + error * jnp.sqrt(thin * inflation * terms.noise / known)[:, None]
+        estimates = heads + error * jnp.sqrt(inflation * terms.noise / known)[:, None]
         draw_key = jax.random.fold_in(keys[1], index)
         draws = _posterior_draws(sizes, terms, draw_key, estimates, spent)
         limits = Limits(
@@ -96,11 +94,6 @@ def _campaign(
     return own, uniform, worse
 
 
-def _thinness(sizes: Sizes, total: Array) -> Array:
-    """`[]` what a fit of so many parameters adds to the first-order variance, N/(N − p)."""
-    return total / jnp.maximum(total - num_parameters(sizes), total / _MOST_THIN)
-
-
 def num_parameters(sizes: Sizes) -> int:
     """Of a linear representation and all its heads: K(M + D − K)."""
     return sizes.num_features * (sizes.num_sources + sizes.input_dim - sizes.num_features)
@@ -114,7 +107,8 @@ def _inflation(sizes: Sizes, terms: Terms, heads: Array, spent: Array) -> Array:
     information = jnp.matmul(weighed.T, sources, precision=_PRECISION)
     lower = jnp.linalg.cholesky(information + free * jnp.eye(sizes.num_features))
     half = jax.scipy.linalg.solve_triangular(lower, heads.T, lower=True)
-    return 1 + free * jnp.sum(half**2, axis=0) / terms.noise
+    first = 1 + free * jnp.sum(half**2, axis=0) / terms.noise
+    return thinness(jnp.sum(spent), jnp.asarray(num_parameters(sizes), float)) * first
 
 
 def _posterior_draws(

@@ -1,17 +1,15 @@
 """Settings that every test shares: strict rank promotion, and hypothesis without deadlines."""
 
 import gc
-import os
 import sys
 from pathlib import Path
 
-# As the command does: many small LAPACK calls lose more to BLAS threads than they gain.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# And no two of them at a time, which can hang XLA where it has two threads.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
-
 # The benchmarks are not installed: behind what is, so that an installed package is the one tested.
 sys.path.append(str(Path(__file__).parents[1]))
+
+from amtl_jax.cpu_threads import calm_threads
+
+calm_threads()  # before XLA starts
 
 import hypothesis
 import jax

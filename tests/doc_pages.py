@@ -14,7 +14,6 @@ go on where another ended are named behind it.
 
 import contextlib
 import io
-import os
 import re
 import shlex
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amtl_jax.cli import main
+from amtl_jax.cpu_threads import calm_threads
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<note>not run: [^>]+|fails) -->\n+)?"
@@ -166,5 +166,5 @@ def _is_same(wanted: str, got: str) -> bool:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    calm_threads()
     rewrite([Path(name).resolve() for name in sys.argv[1:]])

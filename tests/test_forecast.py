@@ -77,6 +77,24 @@ def test_no_risk_is_above_that_of_predicting_nothing():
     assert np.isfinite(nothing.high).all()
 
 
+@pytest.mark.parametrize(
+    ("input_dim", "num_tasks", "information"), [(2, 1000, 7), (6, 100, 10), (40, 150, 40)]
+)
+def test_many_noisy_heads_beside_a_weak_direction_are_no_worse_than_nothing(
+    input_dim, num_tasks, information
+):
+    source = np.full((num_tasks, 1), np.sqrt(information / num_tasks / 9))  # of 9 rows each
+    draws = known_heads(source, [1.0], noise_variance=1.0, input_dim=input_dim)
+    risk = draw_risks(draws, jnp.full(num_tasks, 10.0))
+    assert 0.5 < risk[0, 0] <= 1.0
+
+
+def test_more_samples_are_no_worse_where_heads_first_appear():
+    draws = known_heads(np.full((100, 1), 0.3), [1.0], noise_variance=1.0, input_dim=6)
+    risks = [float(draw_risks(draws, jnp.full(100, n))[0, 0]) for n in (1.6, 3.0, 4.0, 8.0)]
+    assert (np.diff(risks) <= 1e-6).all(), risks
+
+
 def test_interval_holds_a_runs_own_scatter():
     source, target = heads()
     draws = known_heads(source, target, noise_variance=1.0, input_dim=D)

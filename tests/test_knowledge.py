@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from amtl_jax.heads import head_stats
-from amtl_jax.knowledge import draw_knowledge, head_knowledge
+from amtl_jax.knowledge import draw_knowledge, head_knowledge, thinness
 from amtl_jax.label_noise import head_leverage, shrunk_noise
 from amtl_jax.packing import pack
+from amtl_jax.posterior import covariance
 from amtl_jax.types import HeadStats
 
 D, K, M = 12, 3, 7
@@ -183,3 +184,21 @@ def test_no_rows_at_all_leave_the_prior():
     assert np.isfinite(draws.heads).all()
     spread = np.asarray(draws.heads).var(axis=0)[..., 0].mean(axis=1)
     assert spread[2] > 5 * np.delete(spread, 2).max()
+
+
+def test_a_thin_fit_is_known_as_such_and_features_that_were_not_fitted_are_exact():
+    features, y, task = rows()
+    source, target = stats_of(features, y, task)
+    options = {"ridge": RIDGE, "held_out_loss": np.nan, "intercept": False}
+
+    def spread(input_dim):
+        found = head_knowledge(source, target, input_dim=input_dim, **options)
+        return covariance(found.sources)[0, 0], found.noise[0, 0]
+
+    # Frozen features: the posterior of a Bayesian regression, whatever the number of heads.
+    exact, noise = spread(K)
+    identity = np.linalg.inv(np.asarray(exact)) * float(noise)  # F_m plus the prior's
+    assert np.linalg.eigvalsh(identity).min() > 50 * 0.2  # of 50 white rows
+    assert float(thinness(jnp.float32(100), jnp.float32(50))) == 2
+    assert float(thinness(jnp.float32(100), jnp.float32(400))) == 10
+    assert float(thinness(jnp.float32(0), jnp.float32(5))) == 1

@@ -8,7 +8,13 @@ from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
 from amtl_jax.heads import head_stats, solve_heads
-from amtl_jax.label_noise import head_leverage, noise_variance, residual_squares, shrunk_noise
+from amtl_jax.label_noise import (
+    head_leverage,
+    noise_variance,
+    num_parameters,
+    residual_squares,
+    shrunk_noise,
+)
 from amtl_jax.packing import pack
 
 K, NOISE = 4, 0.3
@@ -99,6 +105,25 @@ def test_few_tasks_take_ten_rows_of_the_pooled_noise():
     noise, pooled = shrunk([40.0, 5.0], [40.0, 10.0])
     np.testing.assert_allclose(pooled, 45 / 50, rtol=1e-6)
     np.testing.assert_allclose(noise, [(40 + 9) / 50, (5 + 9) / 20], rtol=1e-6)
+
+
+@pytest.mark.parametrize("label", [0.0, -0.3, 1.7])
+def test_a_task_whose_labels_are_constant_has_the_usual_noise(label):
+    features, y, task, _ = problem((30,) * 8)
+    y = y - 5.0
+    y[task == 2] = label
+    batch = pack(features.astype(np.float32), y.astype(np.float32), task, num_tasks=8, block_rows=8)
+    stats = head_stats(batch.x, batch, num_tasks=8)
+    heads = solve_heads(stats, ridge=1e-3)
+    noise, _ = noise_variance(stats, heads, ridge=1e-3, input_dim=float(K), held_out_loss=jnp.nan)
+    np.testing.assert_allclose(noise[2, 0], NOISE, rtol=0.4)
+    np.testing.assert_allclose(noise[:, 0], NOISE, rtol=0.7)
+
+
+def test_outputs_share_the_turns_and_sources_without_rows_have_no_head():
+    count = jnp.asarray([50.0, 0.0, 30.0])
+    found = num_parameters(count, jnp.float32(4), jnp.float32(36), 3)
+    assert float(found) == 4 * (2 + 12)
 
 
 def test_the_representation_takes_its_share_of_the_freedom():

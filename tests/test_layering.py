@@ -92,7 +92,8 @@ ALLOWED = {
 LIBRARY = set(ALLOWED)
 ALLOWED["experiment"] = LIBRARY | {"__init__"}
 ALLOWED["commands"] = {"experiment", "data", "files"}
-ALLOWED["cli"] = {"commands", "experiment", "__init__"}
+ALLOWED["cli"] = {"commands", "cpu_threads", "experiment", "__init__"}
+ALLOWED["cpu_threads"] = set()
 ALLOWED["__init__"] = set()
 
 

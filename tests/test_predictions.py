@@ -96,6 +96,37 @@ def test_the_file_keeps_what_was_run(tmp_path, monkeypatch, capsys):
     assert "no file of this study" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("input_dim", [30, 784])
+@pytest.mark.parametrize("num_tasks", [1, 40])
+def test_calibration_is_bounded_wherever_a_direction_is_lost(num_tasks, input_dim):
+    """One feature from where nothing can be told from noise to where it can."""
+    free, rows = input_dim - 1.0, 100.0
+    least = (np.sqrt(free) + np.sqrt(max(num_tasks - 1, 0))) ** 2
+    seen = []
+    for strength in (0.2, 0.9, 1.0, 1.01, 1.1, 1.5, 4.0):
+        size = np.sqrt(strength * least / rows / num_tasks)
+        draws = known_heads(
+            np.full((num_tasks, 1), size), [1.0], noise_variance=1.0, input_dim=input_dim
+        )
+        draws = jax.tree.map(lambda leaf: leaf, draws)._replace(
+            heads=jnp.repeat(draws.heads, 200, axis=0),
+            target_heads=jnp.repeat(draws.target_heads, 200, axis=0),
+        )
+        stats = HeadStats(
+            gram=jnp.full((num_tasks, 1, 1), rows),
+            moment=jnp.full((num_tasks, 1, 1), size * rows),
+            energy=jnp.full((num_tasks, 1), 10.0 * rows),
+            feature_sum=jnp.zeros((num_tasks, 1)),
+            label_sum=jnp.zeros((num_tasks, 1)),
+            count=jnp.full(num_tasks, rows),
+        )
+        found = calibrated_draws(jax.random.key(0), draws, stats, ridge=0.0, intercept=False)
+        seen.append(float(jnp.median(found.target_heads**2)))
+    assert np.isfinite(seen).all()
+    assert max(seen) <= 10.5  # what is missed is at most nine tenths
+    assert np.abs(np.diff(np.log(seen[:5]))).max() < 1.0, "no jump at the threshold"
+
+
 def test_calibration_undoes_what_a_fit_makes_of_heads():
     # 50 heads along one feature, K = 1, D − K = 29: â = 200 is less than it seems
     num_tasks, rows = 50, 101.0

@@ -10,6 +10,7 @@ from tiny_runs import assert_same_results
 
 import amtl_jax
 from amtl_jax import cli
+from amtl_jax.cpu_threads import IN_ORDER
 from amtl_jax.experiment import run as driver
 from amtl_jax.experiment.config import Config, DigitsConfig, SyntheticConfig
 from amtl_jax.experiment.loading import first_line, load_config, shipped_configs
@@ -478,8 +479,11 @@ def test_lapack_calls_run_in_order(capsys, monkeypatch):
     """Two batched ones at a time can wait for each other for ever; a user's own flags stay."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
     amtl(capsys, "configs")
-    assert os.environ["XLA_FLAGS"] == f"--xla_cpu_enable_fast_math=false {cli.IN_ORDER}"
+    assert os.environ["XLA_FLAGS"] == f"--xla_cpu_enable_fast_math=false {IN_ORDER}"
     own = "--xla_cpu_enable_concurrency_optimized_scheduler=true"
     monkeypatch.setenv("XLA_FLAGS", own)
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     amtl(capsys, "configs")
     assert os.environ["XLA_FLAGS"] == own
+    assert os.environ["NPROC"] == "8"

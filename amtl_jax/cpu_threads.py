@@ -1,0 +1,25 @@
+"""Threads of XLA and of BLAS on a CPU, set before XLA starts. Imports no JAX."""
+
+import os
+
+IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+_THREADS = 8  # of XLA's pool, which it reads from NPROC
+
+
+def calm_threads() -> None:
+    """Keeps LAPACK calls from waiting for each other; what the user has set stays."""
+    # Many small LAPACK calls gain nothing from BLAS threads, and lose much to their waiting.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Two batched LAPACK calls at a time wait for each other for ever where XLA has two threads: put
+    # them one after the other, and have more threads than calls that could still meet.
+    if _num_cpus() < _THREADS:
+        os.environ.setdefault("NPROC", str(_THREADS))
+    if "xla_cpu_enable_concurrency" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}".strip()
+
+
+def _num_cpus() -> int:
+    """CPUs that this process may use: a container or `taskset` may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
