@@ -138,7 +138,9 @@ def goes_by_held_out(total: Array, parameters: Array, held_out_loss: Array | flo
     return (total < 2 * parameters) & jnp.isfinite(held_out_loss)
 
 
-def num_parameters(count: Array, num_features: Array, free: Array, num_outputs: int) -> Array:
+def num_parameters(
+    count: Array, num_features: Array | float, free: Array | float, num_outputs: int
+) -> Array:
     """`[]` parameters per output: heads of tasks with rows, and a part of K(D − K) turns."""
     active = jnp.sum(count > 0, dtype=count.dtype)
     return num_features * (active + free / num_outputs)
