@@ -24,12 +24,11 @@ def calibrated_draws(
     draws: HeadDraws,
     source_stats: HeadStats,
     *,
-    ridge: ArrayLike,
     intercept: ArrayLike,
 ) -> HeadDraws:
     """Scales draws along the directions of the information that the fit had.
 
-    With `Â = Σ (n_m−K) ŵ_m ŵ_mᵀ/s2_m` of the fitted heads, an eigenvalue is to second order
+    With `Â = Σ (n_m−K) ŵ_m ŵ_mᵀ/s2_m` of heads by least squares, an eigenvalue is to second order
     `â = (a + M′)(a + b)/a` where it should be a (see `draw_risks` for M′ and b): noise of heads
     adds M′, and the representation's turn towards the noise b. Along the same direction, the
     draws' heads are scaled to a, and the target's by `1/√(1 − f(a))`, f the share that the
@@ -44,7 +43,6 @@ def calibrated_draws(
       key: PRNG key.
       draws: from these statistics: `draw_knowledge`.
       source_stats: of the M sources, on raw weights.
-      ridge: `[]` of the heads, λN.
       intercept: `[]` bool, whether heads have one.
 
     Returns:
@@ -55,7 +53,7 @@ def calibrated_draws(
     """
     sources = centred(source_stats, intercept)
     rows = rows_of(draws, sources.count)
-    seen = _seen_information(sources, jnp.asarray(ridge, float), rows, draws.noise)  # ascending
+    seen = _seen_information(sources, rows, draws.noise)  # ascending
 
     weight = (rows[:, None] / draws.noise)[None, :, None, :] * draws.heads
     mean = jnp.einsum("smko,smlo->kl", weight, draws.heads, precision=_PRECISION)
@@ -100,13 +98,14 @@ def _along(axes: Array, scale: Array) -> Array:
     return jnp.matmul(axes[None] * scale[:, None, :], axes.T[None], precision=_PRECISION)
 
 
-def _seen_information(sources: HeadStats, ridge: Array, rows: Array, noise: Array) -> Array:
+def _seen_information(sources: HeadStats, rows: Array, noise: Array) -> Array:
     """Eigenvalues `[K]` of Â in features of identity covariance, ascending."""
     total = jnp.sum(sources.count)
     covariance = jnp.sum(sources.gram, axis=0) / jnp.where(total > 0, total, 1.0)
     variance, axes = jnp.linalg.eigh(covariance)
     alive = variance > _DEAD * variance[-1]
     root = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, variance, 1.0)), 0.0)[:, None] * axes.T
-    heads = centred_heads(in_features(root, after(variance, sources)), ridge).weight
+    white = in_features(root, after(variance, sources))
+    heads = centred_heads(white, jnp.zeros_like(noise[0, 0])).weight  # what λ took is no noise
     weighed = (rows[:, None] / noise)[:, None, :] * heads
     return jnp.linalg.eigvalsh(jnp.einsum("mko,mlo->kl", weighed, heads, precision=_PRECISION))

@@ -120,7 +120,7 @@ def test_calibration_is_bounded_wherever_a_direction_is_lost(num_tasks, input_di
             label_sum=jnp.zeros((num_tasks, 1)),
             count=jnp.full(num_tasks, rows),
         )
-        found = calibrated_draws(jax.random.key(0), draws, stats, ridge=0.0, intercept=False)
+        found = calibrated_draws(jax.random.key(0), draws, stats, intercept=False)
         seen.append(float(jnp.median(found.target_heads**2)))
     assert np.isfinite(seen).all()
     assert max(seen) <= 10.5  # what is missed is at most nine tenths
@@ -148,7 +148,7 @@ def test_calibration_undoes_what_a_fit_makes_of_heads():
         label_sum=jnp.zeros((num_tasks, 1)),
         count=jnp.full(num_tasks, rows),
     )
-    found = calibrated_draws(jax.random.key(0), draws, stats, ridge=0.0, intercept=False)
+    found = calibrated_draws(jax.random.key(0), draws, stats, intercept=False)
     extra, width = 49.0, 29 / (1 - 30 * 0.02 / 100)
     middle = 200 - extra - width
     wanted = (middle + np.sqrt(middle**2 - 4 * extra * width)) / 2

@@ -189,4 +189,4 @@ def fitted_draws(
     )
     draws = draw_knowledge(key, knowledge, num_draws=NUM_DRAWS)
     key = jax.random.fold_in(key, _CALIBRATION)
-    return calibrated_draws(key, draws, sources, ridge=ridge, intercept=intercept)
+    return calibrated_draws(key, draws, sources, intercept=intercept)
