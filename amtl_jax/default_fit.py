@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from amtl_jax.encoders.linear import is_linear, linear_encoder
@@ -58,7 +59,8 @@ def default_fitter(
                 "The default encoder is linear and expects vectors, but inputs have shape "
                 f"{input_shape}. Flatten them, or pass an encoder such as conv_encoder."
             )
-        if rank not in (None, "aic", *range(1, input_shape[0] + 1)):
+        is_number = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
+        if rank not in (None, "aic") and not (is_number and 1 <= rank <= input_shape[0]):
             raise ValueError(
                 f"Expected rank 'aic', None or 1 to D = {input_shape[0]}, got {rank!r}."
             )

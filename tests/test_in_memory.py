@@ -306,6 +306,8 @@ X, Y = np.ones((5, DIM)), np.arange(5.0)
     [
         (X[:, :4], Y, {}, r"Expected target_x of shape \[n, 12\].*\(5, 4\)"),
         (X, Y[:4], {}, r"target_y as 5 rows of 1 numbers.*\(4, 1\)"),
+        (X, Y, {"rank": True}, "Expected rank 'aic', None or 1 to D = 12, got True"),
+        (X, Y, {"rank": 13}, "Expected rank 'aic', None or 1 to D = 12, got 13"),
         (X, np.ones((5, 2)), {}, r"target_y as 5 rows of 1 numbers.*\(5, 2\)"),
         (X, list("abcde"), {}, "target_y as 5 rows of 1 numbers.*<U1"),
         (X * np.inf, Y, {}, r"NaN or Inf in target_x in 5 of 5 rows"),

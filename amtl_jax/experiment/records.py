@@ -15,7 +15,6 @@ from amtl_jax.types import Encoder, LearnerState, RoundInfo
 TARGET_ONLY = "target_only"
 POOLED = "pooled"
 NOT_BUYING = (TARGET_ONLY, POOLED)
-_UNUSED = 1e-5  # of the largest singular value, in float32
 
 
 def number(value: ArrayLike) -> float | None:
@@ -81,7 +80,7 @@ def round_record(
     num_features = features_in_use(encoder, state.params)
     values = np.asarray(info.diagnosis.singular_values)
     if num_features < encoder.num_features:  # chosen by AIC: what is not in use is no direction
-        values = values[values >= _UNUSED * values[0]]
+        values = values[: max(num_features, 1)]  # largest first
     return {
         "seed": seed,
         "round": index,
