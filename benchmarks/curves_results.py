@@ -147,8 +147,11 @@ def _ratios(row: Row, rows: Sequence[Row]) -> Row:
     return result
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of an earlier run; none where there is no file.
+_NEEDED = frozenset({*_PLACE, "strategy", "risks", "mean_ratio_uniform"})
+
+
+def read_rows(path: Path, needed: frozenset[str] = _NEEDED) -> list[Row]:
+    """Rows of an earlier run, which have what is needed; none where there is no file.
 
     Raises:
       ValueError: if the file is something else.
@@ -159,7 +162,6 @@ def read_rows(path: Path) -> list[Row]:
         rows = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON file of results: {error}.") from error
-    needed = {*_PLACE, "strategy", "risks", "mean_ratio_uniform"}
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and needed <= set(row) for row in rows
     ):

@@ -143,7 +143,8 @@ def _rank(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"expected a number or aic, got {text!r}") from error
 
 
-def _number(text: str) -> int:
+def whole_number(text: str) -> int:
+    """An option's number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {value}")
@@ -156,16 +157,18 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    several = {"nargs": "+", "type": _number}
+    several = {"nargs": "+", "type": whole_number}
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS)
     parser.add_argument("--num-tasks", **several, help="M (default 40)")
     parser.add_argument("--budget", **several, help="N, or money in `noise` (default 8000)")
     parser.add_argument("--target-samples", **several, help="n_T (default 400)")
-    parser.add_argument("--seeds", type=_number, default=240, help="how many (default 240)")
+    parser.add_argument("--seeds", type=whole_number, default=240, help="how many (default 240)")
     parser.add_argument("--first-seed", type=int, default=0, help="fresh ones for a second look")
     parser.add_argument("--strategies", nargs="+", choices=tuple(ARMS), help="all unless told")
-    parser.add_argument("--input-dim", type=_number, default=40, help="D (default 40)")
-    parser.add_argument("--features", type=_number, default=4, help="K of the truth (default 4)")
+    parser.add_argument("--input-dim", type=whole_number, default=40, help="D (default 40)")
+    parser.add_argument(
+        "--features", type=whole_number, default=4, help="K of the truth (default 4)"
+    )
     parser.add_argument(
         "--rank",
         type=_rank,

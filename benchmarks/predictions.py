@@ -21,17 +21,16 @@ from pathlib import Path
 
 from benchmarks.curves_campaign import Cell
 from benchmarks.curves_checks import print_checks
-from benchmarks.curves_results import place_of
+from benchmarks.curves_results import place_of, read_rows, write_rows
 from benchmarks.curves_truths import Sizes
+from benchmarks.learning_curves import whole_number
 from benchmarks.predictions_fixed import SPLITS, fixed_risks
 from benchmarks.predictions_results import (
     Row,
     checks_of,
     fixed_row,
     print_rows,
-    read_rows,
     runs_row,
-    write_rows,
 )
 from benchmarks.predictions_runs import forecast_runs, pays_beforehand
 
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
-        rows = [] if options.out is None else read_rows(options.out)
+        rows = [] if options.out is None else read_rows(options.out, frozenset({"part"}))
     except ValueError as error:
         parser.error(str(error))
     asked = []
@@ -122,13 +121,6 @@ def _named(row: Row) -> str:
     )
 
 
-def _number(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {value}")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks predictions",
@@ -137,11 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS)
-    parser.add_argument("--budget", nargs="+", type=_number, help="only cells of these N")
+    parser.add_argument("--budget", nargs="+", type=whole_number, help="only cells of these N")
     parser.add_argument(
-        "--seeds", type=_number, default=96, help="runs a cell (default 96; fixed: at most 24)"
+        "--seeds", type=whole_number, default=96, help="runs a cell (default 96; fixed: at most 24)"
     )
-    parser.add_argument("--first-seed", type=_number, default=_FIRST_SEED)
+    parser.add_argument("--first-seed", type=whole_number, default=_FIRST_SEED)
     parser.add_argument("--out", type=Path, help="JSON file; what it holds already is not run")
     parser.add_argument("--assert", dest="check", action="store_true", help="check the bars")
     return parser

@@ -1,8 +1,6 @@
 """Results of the predictions: one row a cell, its tables, its file and its bars."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.curves_checks import Check
-from benchmarks.curves_results import write_rows
 from benchmarks.predictions_fixed import FixedRisks
 from benchmarks.predictions_runs import Beforehand, Forecasts
-
-__all__ = ["checks_of", "fixed_row", "print_rows", "read_rows", "runs_row", "write_rows"]
 
 Row = dict[str, Any]
 MOST_DEVIATION = 0.08  # median over the grid of fixed allocations
@@ -98,23 +93,6 @@ def checks_of(rows: Sequence[Row]) -> list[Check]:
         name = f"adaptive wins where the plan after the first round says so, {said} runs"
         checks.append(Check(name, won, LEAST_WON))
     return checks
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of an earlier run; none where there is no file.
-
-    Raises:
-      ValueError: if the file is something else.
-    """
-    if not path.exists():
-        return []
-    try:
-        rows = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON file of results: {error}.") from error
-    if not isinstance(rows, list) or not all(isinstance(r, dict) and "part" in r for r in rows):
-        raise ValueError(f"{path} is no file of this study: choose another --out.")
-    return rows
 
 
 def print_rows(rows: Sequence[Row]) -> None:
