@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from amtl_jax.types import Array, HeadStats
 
 _PRECISION = jax.lax.Precision.HIGHEST
+_DEAD = 1e-6  # of the largest variance of a feature direction: float32 knows no less
 _ROUNDING = 16  # float epsilons: what sums leave where nothing is left
 
 
@@ -47,6 +48,26 @@ def centred(stats: HeadStats, intercept: ArrayLike) -> HeadStats:
 def beyond_rounding(squares: Array, energy: Array) -> Array:
     """What is left `[M, O]` of squares `energy`, zero where it is no more than rounding."""
     return jnp.where(squares > _ROUNDING * jnp.finfo(squares.dtype).eps * energy, squares, 0.0)
+
+
+def principal_axes(stats: HeadStats) -> tuple[Array, Array]:
+    """Axes of the pooled covariance of centred features, and their standard deviations.
+
+    Returns:
+      `[K, K]` axes as columns, and `[K]` deviations, ascending; 0 for directions that the features
+      do not have.
+    """
+    total = jnp.sum(stats.count)
+    covariance = jnp.sum(stats.gram, axis=0) / jnp.where(total > 0, total, 1.0)
+    variance, axes = jnp.linalg.eigh(covariance)
+    alive = variance > _DEAD * variance[-1]
+    return axes, jnp.where(alive, jnp.sqrt(jnp.where(alive, variance, 1.0)), 0.0)
+
+
+def whitening(axes: Array, deviation: Array) -> Array:
+    """`[K, K]` map to features of identity covariance; zero where they have no deviation."""
+    alive = deviation > 0
+    return jnp.where(alive, 1 / jnp.where(alive, deviation, 1.0), 0.0)[:, None] * axes.T
 
 
 def in_features(root: Array, stats: HeadStats) -> HeadStats:

@@ -9,13 +9,20 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from amtl_jax.centred_stats import after, centred, centred_heads, in_features
+from amtl_jax.centred_stats import (
+    after,
+    centred,
+    centred_heads,
+    in_features,
+    principal_axes,
+    whitening,
+)
 from amtl_jax.forecast import extra_heads, lost_shares, rows_of
 from amtl_jax.knowledge import HeadDraws
 from amtl_jax.types import Array, HeadStats
 
 _LEAST_KEPT = 0.1  # of the target's energy in a direction: beyond, the correction is a guess
-_DEAD = 1e-6  # of the largest variance of a feature direction, as in `head_knowledge`
+_DEAD = 1e-6  # of the largest information: float32 knows no less
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
@@ -51,7 +58,7 @@ def calibrated_draws(
     References:
       Gavish, Donoho. Optimal Shrinkage of Singular Values. IEEE Trans. Inform. Theory 2017.
     """
-    sources = centred(source_stats, intercept)
+    sources = after(draws.heads, centred(source_stats, intercept))
     rows = rows_of(draws, sources.count)
     seen = _seen_information(sources, rows, draws.noise)  # ascending
 
@@ -100,12 +107,8 @@ def _along(axes: Array, scale: Array) -> Array:
 
 def _seen_information(sources: HeadStats, rows: Array, noise: Array) -> Array:
     """Eigenvalues `[K]` of Â in features of identity covariance, ascending."""
-    total = jnp.sum(sources.count)
-    covariance = jnp.sum(sources.gram, axis=0) / jnp.where(total > 0, total, 1.0)
-    variance, axes = jnp.linalg.eigh(covariance)
-    alive = variance > _DEAD * variance[-1]
-    root = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, variance, 1.0)), 0.0)[:, None] * axes.T
-    white = in_features(root, after(variance, sources))
+    axes, deviation = principal_axes(sources)
+    white = in_features(whitening(axes, deviation), after(deviation, sources))
     heads = centred_heads(white, jnp.zeros_like(noise[0, 0])).weight  # what λ took is no noise
     weighed = (rows[:, None] / noise)[:, None, :] * heads
     return jnp.linalg.eigvalsh(jnp.einsum("mko,mlo->kl", weighed, heads, precision=_PRECISION))

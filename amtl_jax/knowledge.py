@@ -11,13 +11,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from amtl_jax.centred_stats import after, centred, centred_heads, in_features
+from amtl_jax.centred_stats import (
+    after,
+    centred,
+    centred_heads,
+    in_features,
+    principal_axes,
+    whitening,
+)
 from amtl_jax.label_noise import goes_by_held_out, head_leverage, num_parameters, shrunk_noise
 from amtl_jax.posterior import HeadPosterior, covariance, draw_heads, head_posterior
 from amtl_jax.types import Array, HeadStats
 
 _PRECISION = jax.lax.Precision.HIGHEST
-_DEAD = 1e-6  # of the largest variance of a feature direction: float32 knows no less
 _UNUSED = 1e-2  # of the largest singular value of the heads, as in `shared_relevance`
 _LEAST_PRIOR = 1e-8
 _MOST_THIN = 10.0  # where a fit has hardly more rows than parameters
@@ -209,17 +215,13 @@ def _whitening(stats: HeadStats, ridge: Array) -> tuple[Array, Array]:
     A direction in which the fitted heads predict next to nothing is one that the penalty has
     switched off: white, it would be as large as any, and heads would be fitted to its noise.
     """
-    total = jnp.sum(stats.count)
-    covariance = jnp.sum(stats.gram, axis=0) / jnp.where(total > 0, total, 1.0)
-    variance, axes = jnp.linalg.eigh(covariance)
-    alive = variance > _DEAD * variance[-1]
-    safe = jnp.sqrt(jnp.where(alive, variance, 1.0))
-    fitted = centred_heads(after(variance, stats), ridge).weight
+    axes, deviation = principal_axes(stats)
+    fitted = centred_heads(after(deviation, stats), ridge).weight
     turned = jnp.einsum("lk,mlo->mko", axes, fitted, precision=_PRECISION)
-    white = jnp.where(alive, safe, 0.0)[None, :, None] * turned
+    white = deviation[None, :, None] * turned
     energy = jnp.einsum("mko,mlo->kl", white, white, precision=_PRECISION)
     strength, directions = jnp.linalg.eigh(energy)
     used = strength > _UNUSED**2 * strength[-1]
-    root = jnp.where(alive, 1 / safe, 0.0)[:, None] * axes.T
     turn = jnp.where(used[:, None], directions.T, 0.0)
-    return jnp.matmul(turn, root, precision=_PRECISION), used.astype(variance.dtype)
+    root = jnp.matmul(turn, whitening(axes, deviation), precision=_PRECISION)
+    return root, used.astype(root.dtype)
