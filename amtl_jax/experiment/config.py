@@ -5,7 +5,9 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-ArmName = Literal["target_only", "pooled", "uniform", "a_mtrl", "l1_a_mtrl", "c_optimal"]
+ArmName = Literal[
+    "target_only", "pooled", "uniform", "a_mtrl", "l1_a_mtrl", "c_optimal", "alignment"
+]
 
 
 class ConfigError(ValueError):
@@ -23,6 +25,29 @@ class DigitsConfig:
 
     target: str = "fog_3"
     pool_seed: int = 0
+
+
+@dataclass(frozen=True)
+class MnistCConfig:
+    """MNIST-C, read from files of yours: 16 corruptions × 10 digits, 160 one-vs-rest tasks.
+
+    Attributes:
+      root: folder in the layout of the published archive:
+        `<corruption>/{train,test}_{images,labels}.npy`.
+      tfds: in place of it, the data folder of TensorFlow Datasets in which `mnist_corrupted` is
+        prepared as array_record.
+      target: `<corruption>_<digit>`; its sources are all tasks of the other 15 corruptions.
+      num_source: training images of every corruption that are its tasks' source samples.
+      num_pool: training images of every corruption, other ones, that target samples are drawn from.
+      split_seed: seed of that split, the same rows in every corruption.
+    """
+
+    root: str | None = None
+    tfds: str | None = None
+    target: str = "fog_3"
+    num_source: int = 10_000
+    num_pool: int = 2_000
+    split_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +203,30 @@ class FloorConfig:
 
 
 @dataclass(frozen=True)
+class StudyConfig:
+    """What `amtl study` runs: every target × arm × seed × budget × number of target samples.
+
+    Attributes:
+      targets: tasks that are the target in turn; none given: all.
+      arms: what is compared: those of a run, and `same_digit`, 0.8 of the budget for the sources of
+        the target's digit and 0.2 even; `all_data`, every source row there is, whatever it costs;
+        or `package.module:function`, a strategy of your own.
+      budgets: each like `budget`; none given: that.
+      target_samples: each like `num_target`; none given: that.
+      seeds: none given: `seeds`.
+      batch: campaigns that are computed at once; None: one on a CPU, elsewhere as many as fit into
+        the device's memory.
+    """
+
+    targets: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ("target_only", "uniform", "a_mtrl", "c_optimal", "alignment")
+    budgets: tuple[int, ...] = ()
+    target_samples: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment.
 
@@ -191,7 +240,11 @@ class Config:
       until: the error at which an arm stops before its budget is spent: a share of wrong classes,
         or a squared error in the units of the data. It is measured after every round on half of
         the test rows, which then no longer count as test rows. None: the budget alone decides.
+      price: what a sample of the budget is, for images: `each` label of each image; or `shared`, an
+        image with its labels for all tasks of its corruption, which are then bought together.
       schedule: shares of the budget per round.
+      rounds: the samples that a round's fit sees: `pooled`, all that were bought so far; `last`,
+        those of the round alone, the exploration before it not charged (as published; studies).
       floor: what every source gets in every round.
       arms: what is compared; `target_only` uses no source, `pooled` is one ridge on all rows of
         all sources and the target's, whatever they would cost.
@@ -207,14 +260,17 @@ class Config:
       block_rows: rows of a packed block; None: chosen from the budget.
       num_resamples: bootstrap resamples behind an interval.
       level: coverage of the intervals.
+      study: what `amtl study` runs; `amtl run` does not look at it.
     """
 
     name: str
-    data: DigitsConfig | SyntheticConfig | TableConfig
+    data: DigitsConfig | MnistCConfig | SyntheticConfig | TableConfig
     num_target: int | None = 400
     budget: int | None = 15_000
     until: float | None = None
+    price: Literal["each", "shared"] = "each"
     schedule: tuple[float, ...] = (0.300, 0.147, 0.221, 0.332)
+    rounds: Literal["pooled", "last"] = "pooled"
     floor: FloorConfig = field(default_factory=FloorConfig)
     arms: tuple[ArmName, ...] = ("target_only", "uniform", "a_mtrl", "l1_a_mtrl", "c_optimal")
     target_in_fit: bool = True
@@ -225,6 +281,7 @@ class Config:
     block_rows: int | None = None
     num_resamples: int = 2000
     level: float = 0.95
+    study: StudyConfig = field(default_factory=StudyConfig)
 
 
 def shown(value: Any) -> str:
