@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import jax
 from jax.typing import ArrayLike
 
-from amtl_jax.fitting.penalty import PENALTIES, check_penalties
-from amtl_jax.one_round import fresh_state, tell_round
+from amtl_jax.fitting.penalty import PENALTIES, PenaltyFit, check_penalties
+from amtl_jax.one_round import bought_rows, conclude_round, fresh_state
 from amtl_jax.purse import make_purse
-from amtl_jax.round_fit import Parts
+from amtl_jax.round_fit import Parts, RoundFit, fit_round, fit_sources
 from amtl_jax.round_plan import SCHEDULE, Floor
 from amtl_jax.types import (
     Array,
@@ -127,6 +127,13 @@ def active_learner(
         weigh_noise=weigh_noise,
     )
 
+    return learner_of(parts)
+
+
+def learner_of(parts: Parts) -> Learner:
+    """Returns the functions of a learner whose parts fit together; see `active_learner`."""
+    purse = parts.purse
+
     def init(key: Array, batch: TaskBatch) -> LearnerState:
         return fresh_state(parts, key, batch)
 
@@ -142,6 +149,24 @@ def active_learner(
         bought: Numbers | None = None,
         paid: ArrayLike | None = None,
     ) -> tuple[LearnerState, RoundInfo]:
-        return tell_round(parts, key, state, batch, bought, paid)
+        bought = bought_rows(parts, batch) if bought is None else bought
+        return conclude(key, state, fit(key, state, batch), bought, paid)
 
-    return Learner(init, ask, tell, purse.budgets, purse.floors)
+    def sources(key: Array, state: LearnerState, batch: TaskBatch) -> PenaltyFit:
+        return fit_sources(parts, key, state, batch)
+
+    def fit(
+        key: Array, state: LearnerState, batch: TaskBatch, chosen: PenaltyFit | None = None
+    ) -> RoundFit:
+        return fit_round(parts, key, state, batch, chosen)
+
+    def conclude(
+        key: Array,
+        state: LearnerState,
+        fits: RoundFit,
+        bought: Numbers,
+        paid: ArrayLike | None = None,
+    ) -> tuple[LearnerState, RoundInfo]:
+        return conclude_round(parts, key, state, fits, bought, paid)
+
+    return Learner(init, ask, tell, purse.budgets, purse.floors, sources, fit, conclude)

@@ -4,13 +4,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from amtl_jax.diagnosis import diagnose
 from amtl_jax.head_prior import fit_head_prior
 from amtl_jax.label_alignment import alignment
-from amtl_jax.round_fit import Parts, RoundFit, fit_round, over_targets
+from amtl_jax.round_fit import Parts, RoundFit, over_targets
 from amtl_jax.types import (
     Array,
     Diagnosis,
@@ -54,27 +53,26 @@ def fresh_state(parts: Parts, key: Array, batch: TaskBatch) -> LearnerState:
     return _with_strong_types(state)
 
 
-def tell_round(
+def bought_rows(parts: Parts, batch: TaskBatch) -> Array:
+    """`[M]` int32 rows of positive weight of each source: a batch that lacks some shows it."""
+    rows = jnp.sum(batch.weight > 0, axis=1, dtype=jnp.int32)
+    return jax.ops.segment_sum(rows, batch.task, parts.fitter.num_tasks)[: parts.num_sources]
+
+
+def conclude_round(
     parts: Parts,
     key: Array,
     state: LearnerState,
-    batch: TaskBatch,
-    bought: Numbers | None,
+    fits: RoundFit,
+    bought: Numbers,
     paid: ArrayLike | None,
 ) -> tuple[LearnerState, RoundInfo]:
-    """Fits on everything bought so far and lets the strategy propose; see `Learner.tell`."""
-    fits = fit_round(parts, key, state, batch)
-    if bought is None:  # only real rows count: a batch that lacks some shows in `spent`
-        rows = jnp.sum(batch.weight > 0, axis=1, dtype=jnp.int32)
-        rows = jax.ops.segment_sum(rows, batch.task, parts.fitter.num_tasks)
-        bought = rows[: parts.num_sources]
+    """Lets the strategy propose on what the fits of a round found; see `Learner.conclude`."""
     bought = jnp.asarray(bought, jnp.int32)
     paid = parts.purse.cost(bought) if paid is None else jnp.asarray(paid, parts.purse.paid.dtype)
-
     evidence = _evidence(
         parts,
         fits,
-        input_dim=int(np.prod(batch.x.shape[2:])),
         following=state.round + 1,
         bought=bought,
         paid=paid,
@@ -102,7 +100,6 @@ def _evidence(
     parts: Parts,
     fits: RoundFit,
     *,
-    input_dim: int,
     following: Array,
     bought: Array,
     paid: Array,
@@ -122,7 +119,7 @@ def _evidence(
         target_loss=target.ridge.loss,
         ridge=fits.penalty * jnp.sum(seen.stats.count),
         held_out_loss=fits.held_out_loss,
-        input_dim=jnp.float32(input_dim),
+        input_dim=fits.input_dim,
         intercept=jnp.asarray(parts.fitter.intercept),
         spent=bought,
         price=parts.purse.price,

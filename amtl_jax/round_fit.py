@@ -51,6 +51,7 @@ class RoundFit(NamedTuple):
       penalty: `[]` λ.
       held_out_loss: `[]` see `LearnerState`.
       penalty_losses: `[G]` see `RoundInfo`.
+      input_dim: `[]` D.
     """
 
     seen: FitResult
@@ -61,6 +62,7 @@ class RoundFit(NamedTuple):
     penalty: Array
     held_out_loss: Array
     penalty_losses: Array
+    input_dim: Array
 
 
 def over_targets(parts: Parts, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -68,18 +70,29 @@ def over_targets(parts: Parts, function: Callable[..., Any], *arguments: Any) ->
     return function(*arguments) if parts.num_targets is None else jax.vmap(function)(*arguments)
 
 
-def fit_round(parts: Parts, key: Array, state: LearnerState, batch: TaskBatch) -> RoundFit:
+def fit_sources(parts: Parts, key: Array, state: LearnerState, batch: TaskBatch) -> PenaltyFit:
+    """Fits the sources alone, whatever the targets; see `Learner.fit_sources`."""
+    sources, factors = _sources(parts, state, batch)
+    return _fit_sources(parts, key, state, sources, factors)
+
+
+def fit_round(
+    parts: Parts,
+    key: Array,
+    state: LearnerState,
+    batch: TaskBatch,
+    chosen: PenaltyFit | None = None,
+) -> RoundFit:
     """Fits the sources, and from there all tasks where somebody wants the target in the fit.
 
     λ is chosen on rows of the sources, whatever the target's part in the fits. Where tasks are
     weighed by their noise, the fit of the sources is there to estimate it and is then repeated.
+    A fit of the sources that is `chosen` already, by `fit_sources`, is not made again.
     """
-    is_source = (batch.task < parts.num_sources)[:, None]
-    sources = batch._replace(weight=jnp.where(is_source, batch.weight, 0))
-    noise = state.task_noise
-    factors = noise_factors(sources, noise) if parts.weigh_noise else None
-    chosen = _fit_sources(parts, key, state, sources, factors)
-    plain = chosen.fit
+    sources, factors = _sources(parts, state, batch)
+    if chosen is None:
+        chosen = _fit_sources(parts, key, state, sources, factors)
+    noise, plain = state.task_noise, chosen.fit
     if factors is not None:
         noise = _noise(parts, chosen, factors, batch)
         plain = _fit(parts, plain.params, sources, chosen.penalty, noise)
@@ -98,7 +111,19 @@ def fit_round(parts: Parts, key: Array, state: LearnerState, batch: TaskBatch) -
         penalty=chosen.penalty,
         held_out_loss=chosen.held_out_loss,
         penalty_losses=chosen.losses,
+        input_dim=jnp.float32(_num_inputs(batch)),
     )
+
+
+def _sources(parts: Parts, state: LearnerState, batch: TaskBatch) -> tuple[TaskBatch, Array | None]:
+    """The batch without the targets' rows, and how the fit weighs its tasks."""
+    is_source = (batch.task < parts.num_sources)[:, None]
+    sources = batch._replace(weight=jnp.where(is_source, batch.weight, 0))
+    return sources, noise_factors(sources, state.task_noise) if parts.weigh_noise else None
+
+
+def _num_inputs(batch: TaskBatch) -> int:
+    return int(np.prod(batch.x.shape[2:]))
 
 
 def _fit_sources(
@@ -151,7 +176,7 @@ def _noise(parts: Parts, chosen: PenaltyFit, factors: Array, batch: TaskBatch) -
         stats,
         heads,
         ridge=ridge,
-        input_dim=int(np.prod(batch.x.shape[2:])),
+        input_dim=_num_inputs(batch),
         held_out_loss=chosen.held_out_loss,
         fit_weight=jnp.where(jnp.arange(len(ridge)) < parts.num_sources, factors, 0.0),
         intercept=parts.fitter.intercept,

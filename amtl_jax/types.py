@@ -368,6 +368,12 @@ class Learner(NamedTuple):
         weight. `paid` `[]` is what they cost; None: their price, for a group once.
       budgets: budget of each round.
       floors: floor of each round, samples per task.
+      fit_sources: `(key, state, batch) -> PenaltyFit`, the first half of a fit: that of the sources
+        alone. Campaigns that differ in the target alone can share it.
+      fit: `(key, state, batch, chosen=None) -> RoundFit`, the fits of a round; `chosen` is what
+        `fit_sources` gave. Only this depends on the shape of the batch.
+      conclude: `(key, state, fits, bought, paid=None) -> (LearnerState, RoundInfo)`, what the fits
+        say; `tell` is `conclude` behind `fit`.
     """
 
     init: Callable[[Array, TaskBatch], LearnerState]
@@ -375,3 +381,6 @@ class Learner(NamedTuple):
     tell: Tell
     budgets: tuple[float, ...]
     floors: tuple[int, ...]
+    fit_sources: Callable[..., Any]
+    fit: Callable[..., Any]
+    conclude: Callable[..., tuple[LearnerState, RoundInfo]]

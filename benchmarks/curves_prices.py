@@ -5,7 +5,7 @@ import numpy as np
 
 from amtl_jax.allocation import allocate
 from amtl_jax.fitting.penalty import PENALTIES
-from amtl_jax.one_round import fresh_state, tell_round
+from amtl_jax.learner import learner_of
 from amtl_jax.purse import Purse, make_purse
 from amtl_jax.round_fit import Parts
 from amtl_jax.round_plan import Floor
@@ -53,17 +53,7 @@ def priced_learner(
         join_target=join_target,
         weigh_noise=True,
     )
-
-    def ask(key, state):
-        del key
-        return purse.counts(state.proposal, state.round, state.spent, state.paid)
-
-    def tell(key, state, batch, bought=None, paid=None):
-        return tell_round(parts, key, state, batch, bought, paid)
-
-    return Learner(
-        lambda key, batch: fresh_state(parts, key, batch), ask, tell, purse.budgets, purse.floors
-    )
+    return learner_of(parts)
 
 
 def _purse(price: Array, budget: float, shares: tuple[float, ...]) -> Purse:
