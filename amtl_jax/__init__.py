@@ -56,6 +56,7 @@ _EXPORTS = {
     "fitting.penalty": "fit_with_penalty",
     "strategies.uniform": "uniform",
     "strategies.a_mtrl": "a_mtrl",
+    "strategies.alignment": "alignment_rule",
     "strategies.l1_a_mtrl": "l1_a_mtrl",
     "strategies.c_optimal": "c_optimal",
     "strategies.known_relevance": "known_relevance",

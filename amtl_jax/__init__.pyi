@@ -152,6 +152,7 @@ from amtl_jax.sparsity import FirstOrderComparison as FirstOrderComparison
 from amtl_jax.sparsity import approximate_sparsity as approximate_sparsity
 from amtl_jax.sparsity import compare_with_first_order as compare_with_first_order
 from amtl_jax.strategies.a_mtrl import a_mtrl as a_mtrl
+from amtl_jax.strategies.alignment import alignment_rule as alignment_rule
 from amtl_jax.strategies.c_optimal import c_optimal as c_optimal
 from amtl_jax.strategies.known_relevance import known_relevance as known_relevance
 from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl as l1_a_mtrl

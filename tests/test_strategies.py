@@ -15,6 +15,7 @@ RULES = {
     "a_mtrl": amtl.a_mtrl(),
     "a_mtrl_ridge": amtl.a_mtrl(ridge=0.1),
     "l1_a_mtrl": amtl.l1_a_mtrl(),
+    "alignment": amtl.alignment_rule(),
     "c_optimal": amtl.c_optimal(num_draws=4),
     "known_relevance": amtl.known_relevance(NU),
     "one_of": amtl.one_of((amtl.a_mtrl(), amtl.uniform())),
@@ -45,7 +46,7 @@ def evidence(seed=0, order=None):
         target_head=amtl.Heads(jnp.asarray(target, jnp.float32), jnp.zeros(1), jnp.ones(1)),
         source_stats=stats,
         target_stats=jax.tree.map(lambda leaf: leaf[0], stats),
-        alignment=jnp.zeros(NUM_SOURCES),
+        alignment=jnp.linspace(-0.5, 0.5, NUM_SOURCES),
         noise=jnp.ones(NUM_SOURCES),
         target_loss=jnp.float32(1.0),
         ridge=jnp.float32(0.1),
@@ -141,6 +142,7 @@ def test_several_targets_are_those_of_one_each_and_share_the_scores(name):
         for weight in targets
     ]
     several = found._replace(
+        alignment=jnp.stack([found.alignment, found.alignment]),
         target_head=found.target_head._replace(weight=targets),
         target_stats=jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), found.target_stats),
     )
@@ -153,9 +155,21 @@ def test_several_targets_are_those_of_one_each_and_share_the_scores(name):
     expected = {
         "uniform": 0 * nu[0],
         "known_relevance": alone[0].scores,
+        "alignment": sum(one.scores for one in alone),
         "l1_a_mtrl": np.sqrt((nu**2).sum(axis=0)),
     }.get(name, (nu**2).sum(axis=0))
     np.testing.assert_allclose(both.scores, expected, atol=2e-3)
+
+
+def test_alignment_buys_by_a_power_of_the_positive_correlations():
+    found = evidence()
+    proposal, _ = amtl.alignment_rule(power=2.0).update(found, ())
+    np.testing.assert_allclose(proposal.scores, [0, 0, 0, 0.01, 0.09, 0.25], atol=1e-6)
+    fourth, _ = RULES["alignment"].update(found, ())
+    np.testing.assert_allclose(fourth.scores, proposal.scores**2, atol=1e-6)
+    # What people are told is the relevance of the heads.
+    least, _ = RULES["a_mtrl"].update(found, ())
+    np.testing.assert_allclose(proposal.relevance.nu, least.relevance.nu)
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
@@ -165,7 +179,7 @@ def test_known_relevance(power):
     np.testing.assert_allclose(proposal.relevance.nu, NU)
 
 
-@pytest.mark.parametrize("rule", [amtl.uniform, amtl.a_mtrl, amtl.l1_a_mtrl])
+@pytest.mark.parametrize("rule", [amtl.uniform, amtl.a_mtrl, amtl.l1_a_mtrl, amtl.alignment_rule])
 def test_every_rule_can_have_a_schedule_and_the_target_in_its_fit(rule):
     plain, chosen = rule(), rule(schedule=(0.3, 0.7), target_in_fit=True)
     assert (plain.schedule, plain.target_in_fit) == (None, False)
@@ -194,6 +208,7 @@ def test_one_of_acts_by_index_and_keeps_every_proposal():
         (lambda: amtl.known_relevance([np.nan]), r"finite vector nu \[M\]"),
         (lambda: amtl.known_relevance([1.0], 0), "power > 0, got 0"),
         (lambda: amtl.known_relevance([1.0]).init(3), "1 entries, the learner 3 sources"),
+        (lambda: amtl.alignment_rule(power=-1), "finite power >= 0, got -1"),
         (lambda: amtl.one_of(()), "same schedule and target_in_fit"),
         (
             lambda: amtl.one_of((amtl.uniform(), amtl.uniform()._replace(schedule=(1.0,)))),

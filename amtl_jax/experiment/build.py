@@ -25,6 +25,7 @@ from amtl_jax.learner import active_learner
 from amtl_jax.packing import default_block_rows, max_blocks, pack
 from amtl_jax.round_plan import Floor
 from amtl_jax.strategies.a_mtrl import a_mtrl
+from amtl_jax.strategies.alignment import alignment_rule
 from amtl_jax.strategies.c_optimal import c_optimal
 from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl
 from amtl_jax.strategies.one_of import one_of
@@ -36,6 +37,7 @@ RULES: dict[str, Callable[..., Strategy]] = {
     "a_mtrl": a_mtrl,
     "l1_a_mtrl": l1_a_mtrl,
     "c_optimal": c_optimal,
+    "alignment": alignment_rule,
 }
 DATA_KEY, TARGET_KEY, LEARNER_KEY, _TEST_KEY = 0, 1, 3, 2  # folded into a seed's key
 

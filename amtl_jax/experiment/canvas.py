@@ -43,10 +43,10 @@ _LOOKS = {
     "a_mtrl": Look("#0072B2", "o", "-"),
     "l1_a_mtrl": Look("#D55E00", "^", "-."),
     "c_optimal": Look("#009E73", "D", (0, (5, 1))),
+    "alignment": Look("#CC79A7", "v", (0, (3, 1, 1, 1))),
 }
 _OTHERS = (
-    Look("#CC79A7", "v", ":"),
-    Look("#56B4E9", "P", (0, (3, 1, 1, 1))),
+    Look("#56B4E9", "P", ":"),
     Look("#E69F00", "X", (0, (1, 1))),
 )
 

@@ -35,6 +35,7 @@ SOLVERS: dict[str, Callable[[Array, Array], Relevance]] = {
     "a_mtrl": min_norm,
     "l1_a_mtrl": basis_pursuit,
     "c_optimal": basis_pursuit,
+    "alignment": min_norm,
 }
 
 
