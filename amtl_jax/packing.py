@@ -92,20 +92,10 @@ def pack(
     if num_blocks is None:
         num_blocks = max_blocks(num_rows, num_tasks, block_rows)
 
-    order = np.argsort(task, kind="stable")
-    counts = np.bincount(task, minlength=num_tasks)
-    blocks = -(-counts // block_rows)
-    if blocks.sum() > num_blocks:
-        raise ValueError(
-            f"pack needs {blocks.sum()} blocks of {block_rows} rows for these {num_rows} rows of "
-            f"{num_tasks} tasks, got num_blocks={num_blocks}. max_blocks(N, M, R) = "
-            f"{max_blocks(num_rows, num_tasks, block_rows)} always suffices."
-        )
-    first_row = np.cumsum(counts) - counts
-    first_slot = (np.cumsum(blocks) - blocks) * block_rows
-    slot = np.arange(num_rows) + np.repeat(first_slot - first_row, counts)
-    row_of = np.full(num_blocks * block_rows, -1)
-    row_of[slot] = order
+    row_of, block_task = pack_index(
+        task, num_tasks=num_tasks, block_rows=block_rows, num_blocks=num_blocks
+    )
+    row_of = row_of.ravel()
     is_padding = row_of < 0
 
     def to_blocks(rows):  # one gather: samples are copied once
@@ -115,9 +105,44 @@ def pack(
         flat[is_padding] = 0
         return jnp.asarray(flat.reshape(num_blocks, block_rows, *rows.shape[1:]))
 
+    return TaskBatch(to_blocks(x), to_blocks(y), to_blocks(weight), jnp.asarray(block_task))
+
+
+def pack_index(
+    task: np.ndarray, *, num_tasks: int, block_rows: int, num_blocks: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Says which row goes where in the blocks of `pack`, for rows that lie on the device already.
+
+    Args:
+      task: `[N]` integer task of each row, in `[0, num_tasks)`, in any order.
+      num_tasks: M.
+      block_rows: R.
+      num_blocks: B.
+
+    Returns:
+      `[B, R]` int32 number of the row in each slot, -1 where there is none, and `[B]` int32 task of
+      each block.
+
+    Raises:
+      ValueError: if more blocks are needed than `num_blocks`.
+    """
+    order = np.argsort(task, kind="stable")
+    counts = np.bincount(task, minlength=num_tasks)
+    blocks = -(-counts // block_rows)
+    if blocks.sum() > num_blocks:
+        raise ValueError(
+            f"pack needs {blocks.sum()} blocks of {block_rows} rows for these {len(task)} rows of "
+            f"{num_tasks} tasks, got num_blocks={num_blocks}. max_blocks(N, M, R) = "
+            f"{max_blocks(len(task), num_tasks, block_rows)} always suffices."
+        )
+    first_row = np.cumsum(counts) - counts
+    first_slot = (np.cumsum(blocks) - blocks) * block_rows
+    slot = np.arange(len(task)) + np.repeat(first_slot - first_row, counts)
+    row_of = np.full(num_blocks * block_rows, -1, np.int32)
+    row_of[slot] = order
     block_task = np.full(num_blocks, num_tasks - 1, np.int32)
     block_task[: blocks.sum()] = np.repeat(np.arange(num_tasks, dtype=np.int32), blocks)
-    return TaskBatch(to_blocks(x), to_blocks(y), to_blocks(weight), jnp.asarray(block_task))
+    return row_of.reshape(num_blocks, block_rows), block_task
 
 
 def _checked_rows(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import amtl_jax as amtl
-from amtl_jax.packing import default_block_rows
+from amtl_jax.packing import default_block_rows, pack_index
 
 
 def unpacked(batch):
@@ -74,6 +74,16 @@ def test_every_row_lands_once(task, block_rows):
     np.testing.assert_array_equal(found, task[order])
     assert (np.diff(np.asarray(batch.task)) >= 0).all()
     assert len(batch.task) == amtl.max_blocks(len(task), 5, block_rows)
+
+
+def test_the_index_says_where_every_row_goes():
+    task = np.array([2, 0, 0, 2, 2])
+    row_of, block_task = pack_index(task, num_tasks=4, block_rows=2, num_blocks=5)
+    assert row_of.dtype == block_task.dtype == np.int32
+    np.testing.assert_array_equal(row_of, [[1, 2], [0, 3], [4, -1], [-1, -1], [-1, -1]])
+    np.testing.assert_array_equal(block_task, [0, 2, 2, 3, 3])
+    with pytest.raises(ValueError, match=r"needs 3 blocks of 2 rows.*num_blocks=2"):
+        pack_index(task, num_tasks=4, block_rows=2, num_blocks=2)
 
 
 def test_images_keep_their_shape_and_become_floats():

@@ -174,11 +174,8 @@ class ArraySource:
 
     def draw(self, key: Array, counts: Numbers, *, start: Numbers | None = None) -> Rows:
         """Draws without replacement; see `TaskSource.draw`."""
-        start, stop = checked_range(self, counts, start)
-        task, position = row_positions(start, stop)
-        first = np.cumsum(self.capacity) - self.capacity
-        row = self._order_of(key)[first[task] + position]  # of all tasks' rows, one after another
-        local = row - first[task]
+        task, local = self.draw_index(key, counts, start=start)
+        row = (np.cumsum(self.capacity) - self.capacity)[task] + local
         x = np.empty((len(row), *self.input_shape), np.float32)
         pool_of_row = self._pool_index[task]
         for index, pool in enumerate(self._pools):
@@ -188,6 +185,20 @@ class ArraySource:
             x[chosen] = pool[local[chosen]] * unit
         weight = None if self._weights is None else self._weights[row]
         return Rows(x, self._labels[row], task, weight)
+
+    def draw_index(
+        self, key: Array, counts: Numbers, *, start: Numbers | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws as `draw`, but returns where the samples lie: nothing is copied.
+
+        Returns:
+          `[N]` int32 task of each sample, and `[N]` its row in its task's pool.
+        """
+        start, stop = checked_range(self, counts, start)
+        task, position = row_positions(start, stop)
+        first = np.cumsum(self.capacity) - self.capacity
+        row = self._order_of(key)[first[task] + position]  # of all tasks' rows, one after another
+        return task, row - first[task]
 
     def _order_of(self, key: Array) -> np.ndarray:
         """Every task's rows in a random order that the key fixes; the last one is kept."""

@@ -87,6 +87,17 @@ def test_arrays_are_drawn_without_replacement_and_scaled():
     assert not np.array_equal(first_pixel[rows.task == 0], first_pixel[rows.task == 1])
 
 
+def test_an_index_says_where_the_samples_of_a_draw_lie():
+    pools = {"a": np.arange(24, dtype=np.float32).reshape(12, 2), "b": np.ones((3, 2), np.float32)}
+    source = amtl.ArraySource(pools, {"a": np.arange(12), "b": np.arange(3)})
+    key, counts, start = jax.random.key(5), np.array([7, 2]), np.array([1, 1])
+    rows = source.draw(key, counts, start=start)
+    task, row = source.draw_index(key, counts, start=start)
+    np.testing.assert_array_equal(task, rows.task)
+    np.testing.assert_array_equal(row, rows.y[:, 0])
+    np.testing.assert_array_equal(pools["a"][row[task == 0]], rows.x[task == 0])
+
+
 def test_pools_are_shared_not_copied():
     images = np.zeros((10, 3), np.float32)
     source = amtl.ArraySource(
