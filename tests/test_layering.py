@@ -37,6 +37,7 @@ ALLOWED = {
     "theory": {"types", "risk", "sparsity"},
     "metrics": {"types"},
     "bootstrap": {"types"},
+    "clustered": set(),
     "encoders": {"types"},
     "data": {"types", "files"},
     "design": {"types"},
