@@ -33,6 +33,7 @@ _EXPORTS = {
         "roc_auc subspace_distance"
     ),
     "bootstrap": "Estimate Interval paired_bootstrap unpaired_bootstrap",
+    "clustered": "ClusteredMean clustered_mean",
     "posterior": (
         "HeadPosterior RelevanceInterval draw_heads head_posterior relevance_draws "
         "relevance_interval"

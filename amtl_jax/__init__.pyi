@@ -14,6 +14,8 @@ from amtl_jax.bootstrap import Estimate as Estimate
 from amtl_jax.bootstrap import Interval as Interval
 from amtl_jax.bootstrap import paired_bootstrap as paired_bootstrap
 from amtl_jax.bootstrap import unpaired_bootstrap as unpaired_bootstrap
+from amtl_jax.clustered import ClusteredMean as ClusteredMean
+from amtl_jax.clustered import clustered_mean as clustered_mean
 from amtl_jax.data.callable import CallableSource as CallableSource
 from amtl_jax.data.columns import Column as Column
 from amtl_jax.data.columns import TableError as TableError

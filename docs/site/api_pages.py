@@ -81,7 +81,11 @@ ROOMS = (
         "experiment.",
     ),
     Room("Estimators", "The same as scikit-learn estimators.", "estimators"),
-    Room("Metrics", "Errors of predictions, and intervals for them.", "metrics bootstrap"),
+    Room(
+        "Metrics",
+        "Errors of predictions, and intervals for them.",
+        "metrics bootstrap clustered",
+    ),
 )
 
 
