@@ -8,6 +8,8 @@ import numpy as np
 from amtl_jax.experiment.study_outcomes import Cell, Outcome, mean
 from amtl_jax.experiment.study_rows import METRICS, SHARES
 
+_ROUNDING = 1e-6  # of errors that are computed in float32
+
 
 class Needs(NamedTuple):
     """Samples for an error; exact where `side` is None.
@@ -34,6 +36,9 @@ def samples_for_error(samples: np.ndarray, errors: np.ndarray, error: float) -> 
       error: the one wanted.
     """
     envelope = np.minimum.accumulate(errors)
+    nearest = envelope[np.argmin(np.abs(envelope - error))]
+    if abs(nearest - error) <= _ROUNDING * nearest:
+        error = nearest  # equal arms must not look like bounds
     if error > envelope[0]:
         return Needs(float(samples[0]), "less")
     if error < envelope[-1]:
@@ -70,10 +75,8 @@ def uniform_needs(
     found = {}
     for metric in METRICS:
         error = _error(metric, arm.last.metrics[metric])
-        average = float(mean(error))
         points = [
-            # Paired: units that one of the two lacks would bend the curve.
-            (samples, average + float(mean(_error(metric, metrics[metric]) - error)))
+            (samples, _paired_mean(_error(metric, metrics[metric]), error))
             for samples, metrics in curves
         ]
         points = [point for point in points if np.isfinite(point[1])]
@@ -81,7 +84,7 @@ def uniform_needs(
             continue
         levels = np.unique([samples for samples, _ in points])
         errors = [np.mean([one for number, one in points if number == size]) for size in levels]
-        needs = samples_for_error(levels.astype(float), np.array(errors), average)
+        needs = samples_for_error(levels.astype(float), np.array(errors), float(mean(error)))
         uniform = cells[cell].get("uniform")
         found[metric] = {
             "samples": needs.samples,
@@ -95,6 +98,17 @@ def uniform_needs(
 
 def _error(metric: str, values: np.ndarray) -> np.ndarray:
     return 1 - values if metric in SHARES else values
+
+
+def _paired_mean(values: np.ndarray, own: np.ndarray) -> float:
+    """Mean of a point of the curve over the units of the arm's own errors.
+
+    Where the point lacks some of them, it is the arm's mean times the ratio on those that both
+    have: units that are harder than others would bend the curve. NaN where there are none.
+    """
+    is_paired = ~np.isnan(values + own)
+    found, base = (float(mean(np.where(is_paired, one, np.nan))) for one in (values, own))
+    return found * float(mean(own)) / base if base > 0 else found
 
 
 def _compute_factor(samples: float, uniform: Outcome, arm: Outcome) -> float | None:
