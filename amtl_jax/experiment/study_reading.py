@@ -160,13 +160,13 @@ def _where(arms: dict[str, Any], best: str) -> str:
 
 
 def _span(groups: dict[str, Any], what: str) -> str:
-    """From the smallest to the largest difference of some groups; empty for one group."""
+    """From the smallest to the largest difference of some groups; empty where all are alike."""
     values = {
         name: found[_FIRST]["difference"]
         for name, found in groups.items()
         if found[_FIRST]["difference"] is not None
     }
-    if len(values) < 2:
+    if len(set(values.values())) < 2:
         return ""
     ends = min(values, key=values.get), max(values, key=values.get)
     low, high = (f"{difference_text(_FIRST, values[name])} ({name})" for name in ends)
@@ -220,7 +220,7 @@ def _cautions(summary: dict[str, Any]) -> Iterator[str]:
     if compared >= _MANY_COMPARISONS:
         yield (
             f"Each {100 * level:g}% interval is for one comparison: of {compared} with uniform in "
-            f"one metric, about {(1 - level) * compared:.1f} would exclude 0 by chance alone."
+            f"one metric, about {(1 - level) * compared:.2g} would exclude 0 by chance alone."
         )
 
 

@@ -1,5 +1,6 @@
 """The tables of a study, for a terminal and for pages in Markdown."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from amtl_jax.experiment.text_table import table_lines
 
 _WIDTH = 100
 _MISSING = "-"
+_UNBROKEN = "\xa0"
 _GROUPS = {"per_corruption": "corruption", "per_digit": "digit"}
 
 
@@ -35,9 +37,7 @@ def closing(summary: dict[str, Any]) -> str:
             lines = [line.rstrip() for line in table_lines(table.rows)]
             rule = "  " + "-" * (max(map(len, lines)) - 2)
             parts.append("\n".join([table.title, lines[0], rule, *lines[1:]]))
-    parts.append(_note(summary))
-    parts += [textwrap.fill(text, _WIDTH, break_on_hyphens=False) for text in summary["reading"]]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *map(_wrapped, [*_note(summary), *summary["reading"]])])
 
 
 def markdown(summary: dict[str, Any], *, heading: str = "##") -> str:
@@ -55,7 +55,7 @@ def markdown(summary: dict[str, Any], *, heading: str = "##") -> str:
             rule = " | ".join(["---", *["---:"] * (len(rows[0]) - 1)])
             lines = [f"| {line} |" for line in (first, rule, *others)]
             parts.append("\n".join([f"{_escaped(title)}:", "", *lines]))
-    parts.append(_escaped(_note(summary)))
+    parts += map(_escaped, _note(summary))
     parts.append("\n".join(f"- {_escaped(text)}" for text in summary["reading"]))
     return "\n\n".join(parts) + "\n"
 
@@ -124,25 +124,24 @@ def _difference_cells(metric: str, found: dict[str, Any]) -> list[str]:
 
 
 def _needs_table(arms: dict[str, Any]) -> Table:
-    rows = [["arm", *map(label, METRICS), f"computing for {label('mse')}"]]
+    metrics = METRICS[:3]  # more would not fit a terminal
+    rows = [["arm", *map(label, metrics), f"computing, {label('mse')}"]]
     for arm, found in arms.items():
         needs = found["uniform_needs"]
         if needs:
-            cells = [_needs_text(needs.get(metric)) for metric in METRICS]
-            rows.append([arm, *cells, _factor_text(needs.get("mse"), "compute_factor")])
-    return Table("Samples that uniform would need for the same, and times the arm's own", rows)
+            cells = [_needs_text(needs.get(metric)) for metric in metrics]
+            computing = (needs.get("mse") or {}).get("compute_factor")
+            times = f"{_bound(needs['mse'])}{computing:.2f}×" if computing else _MISSING
+            rows.append([arm, *cells, times])
+    title = "Samples that uniform would need to do as well, and times the arm's own; no intervals"
+    return Table(title, rows)
 
 
 def _needs_text(needs: dict[str, Any] | None) -> str:
     if not needs:
         return _MISSING
-    bound = _bound(needs)
-    factor = f" ({_factor_text(needs, 'factor')})" if needs["factor"] else ""
-    return f"{bound}{needs['samples']:,.0f}{factor}"
-
-
-def _factor_text(needs: dict[str, Any] | None, name: str) -> str:
-    return f"{_bound(needs)}{needs[name]:.2f}×" if needs and needs[name] else _MISSING
+    factor = f" ({needs['factor']:.2f}×)" if needs["factor"] else ""
+    return f"{_bound(needs)}{needs['samples']:,.0f}{factor}"
 
 
 def _bound(needs: dict[str, Any]) -> str:
@@ -182,15 +181,23 @@ def _breakdown_cells(
             yield difference_text(metric, one["difference"])
 
 
-def _note(summary: dict[str, Any]) -> str:
-    """How to read the tables."""
+def _note(summary: dict[str, Any]) -> Iterator[str]:
+    """How to read the tables, where there are any."""
+    if not summary["cells"]:
+        return
     seeds = len(summary["seeds"])
     over = f" and {seeds} seeds" if seeds > 1 else ""
-    return (
+    yield (
         "W/T/L: targets on which the arm wins, ties and loses. Intervals: "
         f"{100 * summary['level']:g}% bootstrap over {len(summary['corruptions'])} corruptions"
         f"{over}, {summary['num_resamples']:,} resamples."
     )
+
+
+def _wrapped(text: str) -> str:
+    """Text in lines that break no interval in two."""
+    text = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", _UNBROKEN), text)
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False).replace(_UNBROKEN, " ")
 
 
 def _escaped(text: str) -> str:
