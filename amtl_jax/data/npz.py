@@ -42,6 +42,21 @@ def read_npy(source: str | os.PathLike[str] | bytes) -> np.ndarray:
         return _read_array(file, os.fstat(file.fileno()).st_size, Path(source).name)
 
 
+def map_npy(path: str | os.PathLike[str]) -> np.memmap:
+    """Maps one NPY file of numbers into memory, read-only: rows are read when they are looked at.
+
+    Raises:
+      TableError: as `read_npy`, before anything is mapped, and if the file holds no numbers.
+      OSError: if there is no such file.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        dtype, shape, is_fortran, offset = _checked_header(file, size, str(path))
+    if not math.prod(shape) or dtype.kind not in "biuf":
+        raise TableError(f"{path} must hold numbers, got {dtype} of the shape {shown(shape)}.")
+    return np.memmap(path, dtype, "r", offset, shape, "F" if is_fortran else "C")
+
+
 def read_npz(source: str | os.PathLike[str] | bytes) -> dict[str, np.ndarray]:
     """Reads an NPZ archive: every array by its name, in the order of the archive.
 
@@ -142,6 +157,23 @@ def _check_members(members: list[zipfile.ZipInfo], size: int, what: str) -> None
 
 def _read_array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
     """Reads one array of `size` bytes, header included."""
+    dtype, shape, is_fortran, _ = _checked_header(stream, size, what)
+    count = math.prod(shape)
+    expected = count * dtype.itemsize
+    data = stream.read(expected)
+    if len(data) != expected:
+        raise TableError(f"{what} is cut short: {len(data):,} of {expected:,} bytes are there.")
+    array = np.frombuffer(data, dtype, count) if expected else np.empty(0, dtype)
+    if dtype.kind == "b":  # a byte that is neither 0 nor 1 would be a third truth value
+        array = array.view(np.uint8) != 0
+    array = array.reshape(shape, order="F" if is_fortran else "C")
+    return array.astype(dtype.newbyteorder("="))  # a copy of its own, which can be written
+
+
+def _checked_header(
+    stream: IO[bytes], size: int, what: str
+) -> tuple[np.dtype, tuple[int, ...], bool, int]:
+    """Reads the header of an array of `size` bytes, and refuses what it may not declare."""
     dtype, shape, is_fortran, header_size = _read_header(stream, what)
     _check_dtype(dtype, what)
     if len(shape) > MOST_DIMENSIONS or any(
@@ -156,14 +188,7 @@ def _read_array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
             f"{what} {state}: its header declares shape {shown(shape)} of {dtype}, {expected:,} "
             f"bytes, but {max(there, 0):,} are there. Save or copy it again."
         )
-    data = stream.read(expected)
-    if len(data) != expected:
-        raise TableError(f"{what} is cut short: {len(data):,} of {expected:,} bytes are there.")
-    array = np.frombuffer(data, dtype, count) if expected else np.empty(0, dtype)
-    if dtype.kind == "b":  # a byte that is neither 0 nor 1 would be a third truth value
-        array = array.view(np.uint8) != 0
-    array = array.reshape(shape, order="F" if is_fortran else "C")
-    return array.astype(dtype.newbyteorder("="))  # a copy of its own, which can be written
+    return dtype, shape, is_fortran, header_size
 
 
 def _read_header(stream: IO[bytes], what: str) -> tuple[np.dtype, tuple[int, ...], bool, int]:

@@ -6,18 +6,18 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from amtl_jax.data.corruptions import CORRUPTIONS
-from amtl_jax.data.digits import digit_pool, digit_splits
 from amtl_jax.data.scenarios import synthetic_truth
-from amtl_jax.data.sources import ArraySource, Rows, TaskSource
+from amtl_jax.data.sources import Rows, TaskSource
 from amtl_jax.data.synthetic import SyntheticSource
 from amtl_jax.experiment.config import (
     Config,
     ConfigError,
     DigitsConfig,
+    MnistCConfig,
     SyntheticConfig,
     TableConfig,
 )
+from amtl_jax.experiment.image_problem import image_problem, read_image_tasks
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.experiment.representation import build_fitter
 from amtl_jax.experiment.table_problem import table_problem
@@ -47,13 +47,15 @@ def build_problem(config: Config) -> Problem:
 
     Raises:
       ConfigError: if the config names an unknown target or asks for more rows than there are.
-      ValueError: if the sizes of a synthetic problem do not fit together.
-      ImportError: if the digits' package is not installed.
+      ValueError: if the sizes of a synthetic problem do not fit together, or files are not as
+        expected.
+      ImportError: if the package that makes or reads the data is not installed.
+      OSError: if a file cannot be read.
     """
     if isinstance(config.data, TableConfig):
         problem = table_problem(config, config.data)
-    elif isinstance(config.data, DigitsConfig):
-        problem = _digits(config, config.data)
+    elif isinstance(config.data, DigitsConfig | MnistCConfig):
+        problem = image_problem(config, read_image_tasks(config.data), config.data.target)
     else:
         problem = _synthetic(config, config.data)
     return problem if config.until is None else _with_held_out(problem)
@@ -73,52 +75,6 @@ def _with_held_out(problem: Problem) -> Problem:
         return Rows(test.x[chosen], test.y[chosen], test.task[chosen])
 
     return problem._replace(test=part(rest), held_out=part(held))
-
-
-def _digits(config: Config, data: DigitsConfig) -> Problem:
-    corruption, _, digit = data.target.rpartition("_")
-    if corruption not in CORRUPTIONS or digit not in set("0123456789"):
-        raise ConfigError(
-            f"data.target must be <corruption>_<digit> with a corruption of "
-            f"{', '.join(CORRUPTIONS)}, got {data.target!r}."
-        )
-    pool = digit_pool(seed=data.pool_seed)
-    split = digit_splits(pool.labels, seed=data.pool_seed)
-    if config.num_target > len(split.target):
-        raise ConfigError(
-            f"num_target is {config.num_target}, but the target has {len(split.target)} rows."
-        )
-    # Networks look at images, everything else at their pixels as a vector.
-    shape = (28, 28, 1) if config.encoder.kind in ("conv", "module") else (28 * 28,)
-    images = pool.images.reshape(len(CORRUPTIONS), len(pool.labels), *shape)
-    others = [name for name in CORRUPTIONS if name != corruption]
-    inputs = {name: images[CORRUPTIONS.index(name)][split.source] for name in others}
-    is_digit = pool.labels[:, None] == np.arange(10)[None]  # [N, 10]
-    tasks = [(name, label) for name in others for label in range(10)]
-    source = ArraySource(
-        inputs,
-        {f"{name}_{label}": is_digit[split.source, label] for name, label in tasks},
-        pools={f"{name}_{label}": name for name, label in tasks},
-    )
-    own = images[CORRUPTIONS.index(corruption)].astype(np.float32) / 255.0
-    labels = is_digit[:, int(digit)].astype(np.float32)[:, None]
-
-    def rows(chosen):
-        return Rows(own[chosen], labels[chosen], np.full(len(chosen), len(tasks), np.int32))
-
-    def draw_target(key):
-        order = np.asarray(jax.random.permutation(key, len(split.target)))
-        return rows(split.target[order[: config.num_target]])
-
-    return Problem(
-        source,
-        data.target,
-        draw_target,
-        rows(split.test),
-        "binary",
-        num_target=config.num_target,
-        budget=config.budget,
-    )
 
 
 def _synthetic(config: Config, data: SyntheticConfig) -> Problem:
