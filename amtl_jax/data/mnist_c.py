@@ -13,26 +13,34 @@ import numpy as np
 
 from amtl_jax.data.columns import TableError, shown
 from amtl_jax.data.corruptions import CORRUPTIONS
-from amtl_jax.data.digits import DigitSplits, digit_splits
+from amtl_jax.data.digits import digit_splits
 from amtl_jax.data.image_tasks import ImageTasks
 from amtl_jax.data.npz import map_npy
 
 NUM_DIGITS = 10
 _LAYOUT = "<corruption>/{train,test}_{images,labels}.npy"
 _SHAPES = ((28, 28, 1), (28, 28))
+_SAME_ROWS = (
+    "Expected the same digit at the same index in every corruption, as in MNIST-C: otherwise an "
+    "image could be a source sample in one corruption and a target sample in another. Get all "
+    "corruptions from one place again."
+)
 
 
 class LabelledImages(NamedTuple):
-    """Images that are not read yet, and their digits.
+    """N images that are not read yet, and their digits.
 
     Attributes:
-      read: rows `[n]` to their images `[n, 28, 28]` uint8; no other row is read.
-      labels: `[N]` uint8 digit of each row.
+      count: N.
+      read: rows `[n]` to their images `[n, 28, 28]` uint8 and digits `[n]` uint8, checked; no
+        other image is read.
+      read_labels: to the digits `[N]` uint8, checked.
       place: what an error calls them.
     """
 
-    read: Callable[[np.ndarray], np.ndarray]
-    labels: np.ndarray
+    count: int
+    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    read_labels: Callable[[], np.ndarray]
     place: str
 
 
@@ -65,8 +73,7 @@ def read_mnist_c(
     folder = archive_folder(root)
     train = {name: _open(folder / name, "train") for name in CORRUPTIONS}
     test = {name: _open(folder / name, "test") for name in CORRUPTIONS}
-    rows = choose_rows(train, num_source=num_source, num_pool=num_pool, split_seed=split_seed)
-    return read_rows(train, test, rows)
+    return read_split(train, test, num_source=num_source, num_pool=num_pool, split_seed=split_seed)
 
 
 def archive_folder(root: str | os.PathLike[str]) -> Path:
@@ -115,24 +122,25 @@ def _open(folder: Path, part: str) -> LabelledImages:
             f"{images_path} must hold uint8 images of the shape (N, 28, 28, 1) or (N, 28, 28), got "
             f"{images.dtype} of the shape {shown(images.shape)}. Copy the file of MNIST-C again."
         )
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(images[rows]).reshape(len(rows), 28, 28)
-
-    found = LabelledImages(read, checked_labels(labels, str(labels_path)), str(labels_path))
-    if len(images) != len(found.labels):
+    digits = checked_labels(labels, str(labels_path))
+    if len(images) != len(digits):
         raise TableError(
-            f"{labels_path} has {len(found.labels):,} labels, but {images_path.name} beside it has "
+            f"{labels_path} has {len(digits):,} labels, but {images_path.name} beside it has "
             f"{len(images):,} images; expected as many. Copy both files of MNIST-C again."
         )
-    return found
+
+    def read(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen = np.ascontiguousarray(images[rows]).reshape(len(rows), 28, 28)
+        return chosen, digits[rows]
+
+    return LabelledImages(len(digits), read, lambda: digits, str(labels_path))
 
 
 def checked_labels(labels: np.ndarray, place: str) -> np.ndarray:
     """Returns digits `[N]` as uint8.
 
     Raises:
-      ValueError: if they are no vector of integers from 0 to 9 that has each of them.
+      ValueError: if they are no vector of integers from 0 to 9.
     """
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise TableError(
@@ -145,65 +153,75 @@ def checked_labels(labels: np.ndarray, place: str) -> np.ndarray:
             f"{place} must hold digits from 0 to 9, got {labels[wrong[0]]} at index {wrong[0]}. "
             "Copy the file of MNIST-C again."
         )
-    gone = sorted(set(range(NUM_DIGITS)) - set(np.unique(labels).tolist()))
-    if gone:
-        raise TableError(
-            f"{place} has no image of the digit {', '.join(map(str, gone))}, whose tasks need "
-            "some. Give a larger part of MNIST-C."
-        )
     return labels.astype(np.uint8)
 
 
-def choose_rows(
-    train: Mapping[str, LabelledImages], *, num_source: int, num_pool: int, split_seed: int
-) -> DigitSplits:
-    """Chooses source and target rows, the same in every corruption.
+def read_split(
+    train: Mapping[str, LabelledImages],
+    test: Mapping[str, LabelledImages],
+    *,
+    num_source: int,
+    num_pool: int,
+    split_seed: int,
+) -> ImageTasks:
+    """Chooses source and target rows, the same in every corruption, and reads them.
+
+    Args:
+      train: training images by corruption, the same digit at the same index in all of them.
+      test: test images by corruption; all are read.
+      num_source: as for `read_mnist_c`.
+      num_pool: as for `read_mnist_c`.
+      split_seed: as for `read_mnist_c`.
 
     Raises:
-      ValueError: if there are too few rows, or labels differ between corruptions.
+      ValueError: if there are too few rows, or digits differ between corruptions.
     """
-    first, *others = train.values()
-    for other in others:
-        same_length = len(first.labels) == len(other.labels)
-        if same_length and (first.labels == other.labels).all():
-            continue
-        if same_length:
-            at = int(np.flatnonzero(first.labels != other.labels)[0])
-            differ = f"digit {other.labels[at]} at index {at}, where {first.place} has "
-            differ += f"{first.labels[at]}"
-        else:
-            differ = f"{len(other.labels):,} rows, and {first.place} has {len(first.labels):,}"
+    first = next(iter(train.values()))
+    for other in train.values():
+        if other.count != first.count:
+            counts = f"{other.count:,} rows, but {first.place} has {first.count:,}"
+            raise TableError(f"{other.place} has {counts}. {_SAME_ROWS}")
+    if num_source + num_pool > first.count:
         raise TableError(
-            f"{other.place} has {differ}. Expected the same digit at the same index in every "
-            "corruption, as in MNIST-C: otherwise an image could be a source sample in one "
-            "corruption and a target sample in another. Copy the files of MNIST-C again."
+            f"{first.place} has {first.count:,} rows, but num_source {num_source:,} and num_pool "
+            f"{num_pool:,}, which are disjoint, need {num_source + num_pool:,}. Lower one."
         )
-    if num_source + num_pool > len(first.labels):
-        raise TableError(
-            f"{first.place} has {len(first.labels):,} rows, but num_source {num_source:,} and "
-            f"num_pool {num_pool:,}, which are disjoint, need {num_source + num_pool:,}. Lower one."
-        )
-    return digit_splits(
-        first.labels, seed=split_seed, num_source=num_source, num_target=num_pool, num_test=0
+    digits = first.read_labels()
+    _refuse_missing(digits, first.place)
+    rows = digit_splits(
+        digits, seed=split_seed, num_source=num_source, num_target=num_pool, num_test=0
     )
-
-
-def read_rows(
-    train: Mapping[str, LabelledImages], test: Mapping[str, LabelledImages], rows: DigitSplits
-) -> ImageTasks:
-    """Reads the images of the chosen training rows and all test images."""
-
-    def images(part: Mapping[str, LabelledImages], chosen: np.ndarray | None):
-        every = [np.arange(len(one.labels)) if chosen is None else chosen for one in part.values()]
-        return tuple(one.read(own) for one, own in zip(part.values(), every, strict=True))
-
+    chosen = np.concatenate([rows.source, rows.target])
+    images = []
+    for one in train.values():
+        found, labels = one.read(chosen)
+        wrong = np.flatnonzero(labels != digits[chosen])
+        if len(wrong):
+            at = chosen[wrong[0]]
+            raise TableError(
+                f"{one.place} has the digit {labels[wrong[0]]} at index {at}, where {first.place} "
+                f"has {digits[at]}. {_SAME_ROWS}"
+            )
+        images.append(found)
+    tested = [one.read(np.arange(one.count)) for one in test.values()]
+    for one, (_, labels) in zip(test.values(), tested, strict=True):
+        _refuse_missing(labels, one.place)
     return ImageTasks(
-        tuple(train),
-        images(train, rows.source),
-        images(train, rows.target),
-        images(test, None),
-        tuple(one.labels[rows.source] for one in train.values()),
-        tuple(one.labels[rows.target] for one in train.values()),
-        tuple(one.labels for one in test.values()),
-        NUM_DIGITS,
+        names=tuple(train),
+        source_images=tuple(found[:num_source] for found in images),
+        target_images=tuple(found[num_source:] for found in images),
+        test_images=tuple(found for found, _ in tested),
+        source_labels=(digits[rows.source],) * len(images),
+        target_labels=(digits[rows.target],) * len(images),
+        test_labels=tuple(labels for _, labels in tested),
+        num_classes=NUM_DIGITS,
     )
+
+
+def _refuse_missing(digits: np.ndarray, place: str) -> None:
+    gone = [str(digit) for digit in range(NUM_DIGITS) if digit not in digits]
+    if gone:
+        raise TableError(
+            f"{place} has no image of the digit {', '.join(gone)}, and each is a task. Give the "
+            "whole of MNIST-C, or a larger part."
+        )
