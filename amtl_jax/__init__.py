@@ -90,10 +90,8 @@ _EXPORTS = {
     "experiment.campaign_types": (
         "CampaignError Delivery DeliveryError Receipt Refused Request Status"
     ),
-    "experiment.config": (
-        "Config ConfigError DigitsConfig EncoderConfig FitConfig FloorConfig SyntheticConfig "
-        "TableConfig"
-    ),
+    "experiment.config": "Config ConfigError EncoderConfig FitConfig FloorConfig StudyConfig",
+    "experiment.data_config": "DigitsConfig MnistCConfig SyntheticConfig TableConfig",
     "experiment.loading": "load_config",
     "experiment.model": "Model load",
     "experiment.model_files": "ModelError",

@@ -10,6 +10,7 @@ from typing import Any
 from amtl_jax.commands.words import Once, Place, load_words, places, split
 from amtl_jax.experiment.config import ConfigError
 from amtl_jax.experiment.loading import make_encoder
+from amtl_jax.experiment.overrides import refuse_study_options
 from amtl_jax.experiment.telling import FAILED, fail, one_line_warnings, tell
 from amtl_jax.files import write_atomically
 
@@ -56,6 +57,7 @@ def ask(arguments: argparse.Namespace, words: Sequence[str], place: Place) -> in
     workdir, rest = split(words)
     if workdir is None:
         raise ConfigError(f"Give WORKDIR: {_ASK_USAGE}")
+    refuse_study_options(rest, "a campaign")
     loaded = load_words(rest, ("--csv", "--help"), _ASK_USAGE) if rest else None
 
     def act(observer: Any) -> None:

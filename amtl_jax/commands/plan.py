@@ -9,6 +9,7 @@ from typing import Any
 from amtl_jax.commands.words import Once, Place, load_words, places, split
 from amtl_jax.experiment.config import ConfigError
 from amtl_jax.experiment.loading import make_encoder, shipped_configs
+from amtl_jax.experiment.overrides import refuse_study_options
 from amtl_jax.experiment.telling import one_line_warnings, tell
 from amtl_jax.files import write_atomically
 
@@ -129,6 +130,7 @@ def _of_config(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             )
     if arguments.budget is not None:
         words = [*words, "--budget", f"{arguments.budget:.0f}"]
+    refuse_study_options(words, "a plan")
     loaded = load_words(words, _FLAGS, "amtl plan CONFIG [--noise S] [--VALUE ...]")
     from amtl_jax.experiment.plan_config import plan_config
     from amtl_jax.experiment.plan_text import config_text

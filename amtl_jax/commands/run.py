@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from amtl_jax.commands.words import Once, Parser, Place, load_words, split
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.loading import Loaded, load, make_encoder, shipped_configs
-from amtl_jax.experiment.overrides import explain
+from amtl_jax.experiment.overrides import explain, refuse_study_options
 from amtl_jax.experiment.telling import FAILED, fail, one_line_warnings
 from amtl_jax.experiment.validation import check_types
 
@@ -45,6 +45,7 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
         return _help(words)
     if arguments.workdir == "":
         raise ConfigError("--workdir expects a folder, got ''.")
+    refuse_study_options(words, "amtl run")
     loaded = load_words(words, _FLAGS, "amtl run CONFIG [--VALUE ...]")
     if arguments.dry_run:
         return _preview(loaded)

@@ -51,9 +51,15 @@ def digit_tasks(*, seed: int = 0) -> ImageTasks:
     pool = digit_pool(seed=seed)
     split = digit_splits(pool.labels, seed=seed)
     count = len(CORRUPTIONS)
-    images = [tuple(corrupted[rows] for corrupted in pool.images) for rows in split]
-    labels = [(pool.labels[rows],) * count for rows in split]
-    return ImageTasks(CORRUPTIONS, *images, *labels)
+    return ImageTasks(
+        names=CORRUPTIONS,
+        source_images=tuple(images[split.source] for images in pool.images),
+        target_images=tuple(images[split.target] for images in pool.images),
+        test_images=tuple(images[split.test] for images in pool.images),
+        source_labels=(pool.labels[split.source],) * count,
+        target_labels=(pool.labels[split.target],) * count,
+        test_labels=(pool.labels[split.test],) * count,
+    )
 
 
 def task_names(tasks: ImageTasks, *, without: str | None = None) -> tuple[str, ...]:

@@ -12,16 +12,15 @@ from amtl_jax.data.tables import Table, find_column, read_table
 from amtl_jax.data.task_rows import task_name
 from amtl_jax.data.values import number_values, text_values
 from amtl_jax.experiment.campaign_types import Delivery
-from amtl_jax.experiment.config import DigitsConfig, SyntheticConfig, TableConfig
+from amtl_jax.experiment.config import TableConfig
+from amtl_jax.experiment.data_config import AnyData
 from amtl_jax.experiment.problem import Problem
 
 EXTRAS = ("row_id", "paid", "request")  # columns of a delivery that are not the config's table's
 _ARRAYS = ("task", "x", "y")
 
 
-def delivery_of_table(
-    source: Any, problem: Problem, data: TableConfig | DigitsConfig | SyntheticConfig
-) -> Delivery:
+def delivery_of_table(source: Any, problem: Problem, data: AnyData) -> Delivery:
     """Makes a delivery of a table.
 
     For a config with a table its columns are those of that table: task, features and labels, and
@@ -40,9 +39,7 @@ def delivery_of_table(
     return _of_rows(table, problem, problem.table, data)
 
 
-def template_columns(
-    problem: Problem, data: TableConfig | DigitsConfig | SyntheticConfig
-) -> list[str]:
+def template_columns(problem: Problem, data: AnyData) -> list[str]:
     """Returns the columns of a delivery, in order."""
     tasks = problem.table
     if tasks is None or not isinstance(data, TableConfig):

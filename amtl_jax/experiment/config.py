@@ -5,6 +5,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from amtl_jax.experiment.data_config import AnyData
 from amtl_jax.experiment.data_config import DigitsConfig as DigitsConfig
 from amtl_jax.experiment.data_config import MnistCConfig as MnistCConfig
 from amtl_jax.experiment.data_config import SyntheticConfig as SyntheticConfig
@@ -51,13 +52,15 @@ class FitConfig:
         None: lbfgs for linear encoders, variable projection for the others.
       num_steps: most steps of one fit: gradient passes of lbfgs, optimiser steps of variable
         projection.
-      tolerance: lbfgs stops when ten steps lowered the objective by less than this share.
+      tolerance: lbfgs stops when `window` steps lowered the objective by less than this share.
+      window: of lbfgs, see `tolerance`; so many steps are made at least.
       optimizer: of variable projection.
       learning_rate: of the optimiser.
       schedule: of the learning rate: constant, or a cosine to 0 over num_steps.
       batch_rows: rows of a minibatch of variable projection, in whole blocks; None: all rows.
       stop_share: share of the source rows held out to stop minibatch fits early; 0: no stopping.
       patience: passes over the rows without a better held-out error before a fit stops.
+      warm_start: whether a round's fit starts where that of the round before ended.
       intercept: whether heads have an unpenalised intercept.
       weigh_noise: whether every task counts by one over the noise of its labels, as an earlier fit
         estimates it; for sources whose labels differ much in quality.
@@ -68,12 +71,14 @@ class FitConfig:
     method: Literal["lbfgs", "variable_projection"] | None = None
     num_steps: int = 100
     tolerance: float = 1e-3
+    window: int = 10
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 0.01
     schedule: Literal["constant", "cosine"] = "constant"
     batch_rows: int | None = None
     stop_share: float = 0.1
     patience: int = 3
+    warm_start: bool = True
     intercept: bool = True
     weigh_noise: bool = False
     penalty: float | None = None
@@ -160,7 +165,7 @@ class Config:
     """
 
     name: str
-    data: DigitsConfig | MnistCConfig | SyntheticConfig | TableConfig
+    data: AnyData
     num_target: int | None = 400
     budget: int | None = 15_000
     until: float | None = None

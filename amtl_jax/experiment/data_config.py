@@ -111,3 +111,6 @@ class TableConfig:
     price_column: str | None = None
     prices: str | None = None
     paid: Literal["label", "row"] = "label"
+
+
+AnyData = DigitsConfig | MnistCConfig | SyntheticConfig | TableConfig

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from amtl_jax.data.sources import Rows
-from amtl_jax.experiment.config import Config, DigitsConfig
+from amtl_jax.experiment.config import Config, DigitsConfig, MnistCConfig
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.files import write_atomically
 
@@ -40,7 +40,7 @@ class Examples(NamedTuple):
 def image_shape(config: Config, problem: Problem) -> tuple[int, ...] | None:
     """Shape of one image, or None where inputs are no images."""
     shape = tuple(problem.source.input_shape)
-    if len(shape) == 1 and isinstance(config.data, DigitsConfig):
+    if len(shape) == 1 and isinstance(config.data, DigitsConfig | MnistCConfig):
         side = math.isqrt(shape[0])
         return (side, side) if side * side == shape[0] else None
     if len(shape) == 3 and shape[-1] in (1, 3):

@@ -5,6 +5,7 @@ import numpy as np
 
 from amtl_jax.data.image_tasks import ImageTasks, digit_tasks, find_task, image_rows, image_source
 from amtl_jax.data.mnist_c import read_mnist_c
+from amtl_jax.data.mnist_c_tfds import read_mnist_c_tfds
 from amtl_jax.data.sources import Rows
 from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig, MnistCConfig
 from amtl_jax.experiment.problem import Problem
@@ -21,13 +22,11 @@ def read_image_tasks(data: DigitsConfig | MnistCConfig) -> ImageTasks:
     """
     if isinstance(data, DigitsConfig):
         return digit_tasks(seed=data.pool_seed)
-    if data.root is None:
+    place, read = (data.root, read_mnist_c) if data.tfds is None else (data.tfds, read_mnist_c_tfds)
+    if place is None:
         raise ConfigError("data.root must name the folder of MNIST-C, got None.")
-    return read_mnist_c(
-        data.root,
-        num_source=data.num_source,
-        num_pool=data.num_pool,
-        split_seed=data.split_seed,
+    return read(
+        place, num_source=data.num_source, num_pool=data.num_pool, split_seed=data.split_seed
     )
 
 

@@ -16,6 +16,7 @@ from amtl_jax.experiment.config import Config, ConfigError
 
 _ENTRY = re.compile(r"  (\w+): (.*)")
 _WIDTH, _INDENT = 88, " " * 6
+STUDY = "--study."  # options that only `amtl study` looks at
 _FILLED_IN = "--encoder.module"  # by `run`, not by people
 
 
@@ -64,20 +65,26 @@ def _attribute_texts(kind: type) -> dict[str, str]:
 
 
 def explain(config: Config) -> str:
-    """Explains every value of a config with its default.
+    """Explains every value of a config with its default, those of studies apart.
 
     Where its data is None, the values of every kind of data are explained.
     """
-    parts = [("Values of the config", dataclasses.replace(config, data=None), "")]
+    own = options_of(dataclasses.replace(config, data=None))
+    parts = [
+        (
+            "Values of the config",
+            [one for one in own if one.flag != "--data" and not one.flag.startswith(STUDY)],
+        )
+    ]
     kinds = typing.get_args(typing.get_type_hints(Config)["data"])
     for data in [config.data] if config.data else [kind() for kind in kinds]:
-        parts.append((f"Data: {_first_line(data)}", data, "data."))
+        parts.append((f"Data: {_first_line(data)}", options_of(data, "data.")))
+    parts.append(("Values of a study (amtl study)", options_of(config.study, "study.")))
     lines = []
-    for title, part, prefix in parts:
+    for title, options in parts:
         lines += ["", *textwrap.wrap(title + ":", _WIDTH)]
-        for option in options_of(part, prefix):
-            if option.flag != "--data":
-                lines += _explain_one(option)
+        for option in options:
+            lines += _explain_one(option)
     return "\n".join(lines)
 
 
@@ -114,6 +121,20 @@ def _kind_text(kind) -> str:
     if kind is bool:
         return "{True, False}"
     return {types.NoneType: "None", str: "TEXT"}.get(kind, kind.__name__.upper())
+
+
+def refuse_study_options(words: Sequence[str], command: str) -> None:
+    """Refuses options that a command would not look at.
+
+    Raises:
+      ConfigError: names the first.
+    """
+    for word in words:
+        if word.startswith(STUDY):
+            raise ConfigError(
+                f"{_name(word)} is for amtl study; {command} has one target, --data.target, and "
+                "the seeds, arms and budget of the config."
+            )
 
 
 def override(config: Config, words: Sequence[str], *, other_flags: Sequence[str] = ()) -> Config:
@@ -191,12 +212,17 @@ def _unknown(name: str, known: list[str], config: Config) -> str:
     nested = [one for one in known if one.startswith(f"{name}.")]
     if nested:
         return f"Unknown option {name}. Options of {name.lstrip('-')}: {', '.join(nested)}."
-    for kind in typing.get_args(typing.get_type_hints(Config)["data"]):
-        if name in (option.flag for option in options_of(kind(), "data.")):
-            return (
-                f"{name} is an option of {kind.__name__}, and the data of this config is "
-                f"{type(config.data).__name__}."
-            )
+    kinds = typing.get_args(typing.get_type_hints(Config)["data"])
+    owners = [
+        kind.__name__
+        for kind in kinds
+        if name in (option.flag for option in options_of(kind(), "data."))
+    ]
+    if owners:
+        return (
+            f"{name} is an option of {' and '.join(owners)}, and the data of this config is "
+            f"{type(config.data).__name__}."
+        )
     same_leaf = [one for one in known if one.rpartition(".")[2] == name.lstrip("-")]
     meant = same_leaf or get_close_matches(name, known, n=1)
     hint = f" Did you mean {' or '.join(meant)}?" if meant else ""

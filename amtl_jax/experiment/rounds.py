@@ -23,6 +23,7 @@ from amtl_jax.experiment.predictor import predictor
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.experiment.records import NOT_BUYING, TARGET_ONLY, number, round_record
 from amtl_jax.experiment.representation import build_encoder
+from amtl_jax.experiment.study_checks import refuse_study_values
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import Array, Encoder, Learner, LearnerState, RoundInfo
 
@@ -68,6 +69,7 @@ def prepare(
       ConfigError: names the numbers.
       ImportError: if the data needs a package that is not installed.
     """
+    refuse_study_values(config)
     learner, rules, jitted = None, (), (None, None)
     try:
         problem = (make_problem or build.build_problem)(config)

@@ -7,12 +7,11 @@ import types
 import typing
 from typing import Literal
 
-from amtl_jax.experiment.config import Config, ConfigError, DigitsConfig, TableConfig, shown
+from amtl_jax.experiment.config import Config, ConfigError, shown
+from amtl_jax.experiment.data_checks import check_data
+from amtl_jax.experiment.study_checks import check_study
+from amtl_jax.experiment.value_checks import LARGEST, LARGEST_FLOAT, MOST_DRAWS, WIDEST, Checks
 
-_LARGEST = 2**31 - 1  # counts and seeds are int32
-_LARGEST_FLOAT = 3.4e38  # numbers are float32
-_WIDEST = 1_000_000  # an axis beyond this is a slip of the keyboard
-_MOST_DRAWS = 10_000_000
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -79,124 +78,46 @@ def _kind_text(kind) -> str:
 
 
 def _value_problems(config: Config) -> list[str]:
-    problems = []
-
-    def value_of(name: str):
-        value = config
-        for step in name.split("."):
-            value = getattr(value, step)
-        return value
-
-    def expect(holds: bool, name: str, what: str):
-        if not holds:
-            problems.append(f"{name} must be {what}, got {shown(value_of(name))}")
-
-    def within(name: str, least: float, most: float):
-        """The value, or each of them, is None or between the two."""
-        value = value_of(name)
-        values = value if isinstance(value, tuple) else () if value is None else (value,)
-        or_none = " or None" if _may_be_none(config, name) else ""
-        expect(all(one >= least for one in values), name, f"at least {least}{or_none}")
-        expect(all(one <= most for one in values), name, f"at most {most}{or_none}")
-
-    def distinct(name: str):
-        values = value_of(name)
-        if not values:
-            problems.append(f"{name} must be at least one, got none")
-        elif len(set(values)) < len(values):
-            problems.append(f"{name} must be distinct, got {', '.join(map(str, values))}")
-
-    data, fit = config.data, config.fit
+    checks = Checks(config)
+    expect, within, distinct = checks.expect, checks.within, checks.distinct
+    fit = config.fit
     expect(bool(_NAME.fullmatch(config.name)), "name", "letters, digits, '_', '.' and '-'")
     distinct("arms")
     distinct("seeds")
-    is_seeds = all(0 <= seed <= _LARGEST for seed in config.seeds)
-    expect(is_seeds, "seeds", f"between 0 and {_LARGEST}")
+    is_seeds = all(0 <= seed <= LARGEST for seed in config.seeds)
+    expect(is_seeds, "seeds", f"between 0 and {LARGEST}")
     if config.num_target is not None:
-        expect(2 <= config.num_target <= _LARGEST, "num_target", "at least 2, to leave one out")
+        expect(2 <= config.num_target <= LARGEST, "num_target", "at least 2, to leave one out")
     if config.budget is not None:
-        most = _LARGEST - (config.num_target or 0)
+        most = LARGEST - (config.num_target or 0)
         expect(1 <= config.budget <= most, "budget", "at least 1, and int32")
-    within("until", 0, _LARGEST_FLOAT)
+    within("until", 0, LARGEST_FLOAT)
     positive = len(config.schedule) > 0 and min(config.schedule) > 0
     expect(positive, "schedule", "positive shares, one a round")
-    within("schedule", -_LARGEST_FLOAT, _LARGEST_FLOAT)
-    within("num_resamples", 1, _MOST_DRAWS)
-    within("block_rows", 1, _WIDEST)
+    within("schedule", -LARGEST_FLOAT, LARGEST_FLOAT)
+    within("num_resamples", 1, MOST_DRAWS)
+    within("block_rows", 1, WIDEST)
     expect(0 < config.level < 1, "level", "between 0 and 1")
-    within("fit.num_steps", 1, _LARGEST)
-    within("fit.batch_rows", 1, _LARGEST)
-    within("fit.patience", 1, _LARGEST)
-    within("fit.tolerance", 0, _LARGEST_FLOAT)
-    within("fit.penalty", 0, _LARGEST_FLOAT)
-    expect(0 < fit.learning_rate <= _LARGEST_FLOAT, "fit.learning_rate", "positive, and float32")
+    within("fit.num_steps", 1, LARGEST)
+    within("fit.batch_rows", 1, LARGEST)
+    within("fit.patience", 1, LARGEST)
+    within("fit.tolerance", 0, LARGEST_FLOAT)
+    within("fit.window", 1, LARGEST)
+    within("fit.penalty", 0, LARGEST_FLOAT)
+    expect(0 < fit.learning_rate <= LARGEST_FLOAT, "fit.learning_rate", "positive, and float32")
     falling = list(fit.penalties) == sorted(fit.penalties, reverse=True)
     positive = len(fit.penalties) > 0 and min(fit.penalties) > 0
     expect(positive and falling, "fit.penalties", "positive, strongest first")
-    within("fit.penalties", -_LARGEST_FLOAT, _LARGEST_FLOAT)
+    within("fit.penalties", -LARGEST_FLOAT, LARGEST_FLOAT)
     expect(0 <= fit.stop_share <= 0.5, "fit.stop_share", "between 0 and 0.5")
-    within("floor.count", 0, _LARGEST)
+    within("floor.count", 0, LARGEST)
     within("floor.share", 0, 1)
     if config.encoder.num_features != "aic":
-        within("encoder.num_features", 1, _WIDEST)
-    within("encoder.widths", 1, _WIDEST)
-    if isinstance(data, TableConfig):
-        return problems + _table_problems(config, data) + _other_problems(config)
-    for name in ("num_target", "budget"):
-        expect(value_of(name) is not None, name, "a number; only tables have None")
-    expect("pooled" not in config.arms, "arms", "without pooled, which takes all rows of a table")
-    if isinstance(data, DigitsConfig):
-        within("data.pool_seed", 0, _LARGEST)
-    else:
-        within("data.truth_seed", 0, _LARGEST)
-        for name in ("num_tasks", "input_dim", "num_features"):
-            within(f"data.{name}", 1, _WIDEST)
-        within("data.num_test", 2, _MOST_DRAWS)
-        within("data.noise", 0, _LARGEST_FLOAT)
-    return problems + _other_problems(config)
-
-
-def _other_problems(config: Config) -> list[str]:
-    return _floor_problems(config) + _encoder_problems(config)
-
-
-def _table_problems(config: Config, data: TableConfig) -> list[str]:
-    """What a table needs before its file is looked at."""
-    problems = []
-    if (data.path is None) == (data.shipped is None):
-        given = "neither" if data.path is None else "both"
-        problems.append(
-            f"one of data.path (a CSV, Parquet or NPZ file) and data.shipped is needed, got {given}"
-        )
-    if data.target_task is None:
-        problems.append("data.target_task must name the target task, got None")
-    if data.task_column is None and len(data.label) < 2:
-        problems.append(
-            "data.task_column must name the column that says each row's task, or data.label at "
-            "least 2 columns, a task each"
-        )
-    for name in ("label", "features"):
-        columns = getattr(data, name)
-        if len(set(columns)) < len(columns):
-            problems.append(f"data.{name} must be distinct, got {', '.join(columns)}")
-    both = sorted(set(data.label) & set(data.features))
-    if both:
-        problems.append(f"a column cannot be label and feature, got {', '.join(both)} as both")
-    if not 0 < data.test_share < 1:
-        problems.append(f"data.test_share must be between 0 and 1, got {shown(data.test_share)}")
-    if not 0 <= data.split_seed <= _LARGEST:
-        problems.append(f"data.split_seed must be between 0 and {_LARGEST}, got {data.split_seed}")
-    if data.paid == "row" and len(data.label) < 2:
-        problems.append("data.paid row is for several labels a row; name them in data.label")
-    if config.encoder.kind == "conv":
-        problems.append("encoder.kind conv is for images; a table's rows are vectors")
-    return problems
-
-
-def _may_be_none(config: Config, name: str) -> bool:
-    part, _, field = name.rpartition(".")
-    kind = typing.get_type_hints(type(getattr(config, part) if part else config))[field]
-    return types.NoneType in typing.get_args(kind)
+        within("encoder.num_features", 1, WIDEST)
+    within("encoder.widths", 1, WIDEST)
+    check_data(checks, config)
+    check_study(checks, config)
+    return checks.problems + _floor_problems(config) + _encoder_problems(config)
 
 
 def _floor_problems(config: Config) -> list[str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import amtl_jax
-from amtl_jax.experiment.config import Config, ConfigError, TableConfig, shown, to_plain
+from amtl_jax.experiment.config import Config, ConfigError, shown, to_plain
+from amtl_jax.experiment.data_digest import data_digest
 from amtl_jax.files import write_atomically
 
-DATA_DIGEST = "data_sha256"  # of a table's file, in config.json
+DATA_DIGEST = "data_sha256"  # of the files of the data, in config.json
 
 BOOK = "campaign.json"  # what a campaign remembers
 
@@ -72,23 +73,10 @@ def fingerprint(config: Config) -> str:
 def _described(config: Config) -> dict[str, Any]:
     """The config as JSON gives it back, who ran it and on what: others have other numbers."""
     described = {"amtl_jax": amtl_jax.__version__, **to_plain(config)}
-    if isinstance(config.data, TableConfig) and config.data.path is not None:
-        described[DATA_DIGEST] = _digest(Path(config.data.path))
+    digest = data_digest(config.data)
+    if digest is not None:
+        described[DATA_DIGEST] = digest
     return json.loads(json.dumps(described))
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a table's file.
-
-    Raises:
-      ConfigError: if there is none.
-      OSError: if it cannot be read.
-    """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ConfigError(f"data.path {str(path)!r:.300} {what}; give a CSV, Parquet or NPZ file.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _changes(found, wanted, prefix="") -> list[str]:

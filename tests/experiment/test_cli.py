@@ -12,7 +12,7 @@ import amtl_jax
 from amtl_jax import cli
 from amtl_jax.cpu_threads import IN_ORDER
 from amtl_jax.experiment import run as driver
-from amtl_jax.experiment.config import Config, DigitsConfig, SyntheticConfig
+from amtl_jax.experiment.config import Config, DigitsConfig, MnistCConfig, SyntheticConfig
 from amtl_jax.experiment.loading import first_line, load_config, shipped_configs
 from amtl_jax.experiment.overrides import options_of
 from amtl_jax.experiment.rounds import RunError
@@ -68,7 +68,7 @@ def test_help_of_run_explains_every_option_with_its_general_default(capsys, argv
     code, out, err = amtl(capsys, *argv.split())
     assert (code, err) == (0, "")
     flags = {"--workdir", "--dry-run", "--help"}
-    for data in (DigitsConfig(), SyntheticConfig()):
+    for data in (DigitsConfig(), MnistCConfig(), SyntheticConfig()):
         flags |= {option.flag for option in options_of(Config(name="a", data=data))}
     missing = [flag for flag in flags if f"{flag} " not in out]
     assert not missing
@@ -102,7 +102,7 @@ def test_help_of_a_wrong_config_is_one_line(capsys, tmp_path):
     for argv in (("--help",), (), ("--budget", "3")):
         code, out, err = amtl(capsys, "run", str(path), *argv)
         assert (code, out) == (2, "")
-        assert_one_line(err, "data must be DigitsConfig or SyntheticConfig")
+        assert_one_line(err, "data must be DigitsConfig or MnistCConfig")
 
 
 def test_help_on_a_narrow_ascii_terminal():
@@ -158,10 +158,10 @@ def test_a_config_and_a_wrong_value_import_no_array_library():
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        ("", ["run, configs", "--help"]),
-        ("walk", ["'walk'", "run, configs"]),
+        ("", ["run, ", "configs, ", "--help"]),
+        ("walk", ["'walk'", "run, ", "configs, "]),
         ("rum synthetic", ["Did you mean run?"]),
-        ("--verison", ["--verison", "run, configs"]),
+        ("--verison", ["--verison", "run, ", "configs, "]),
         ("configs x", ["'x'", "amtl configs --help"]),
         ("configs --x", ["'--x'"]),
         ("run", ["CONFIG", "digits_c", "synthetic"]),
@@ -192,7 +192,7 @@ def test_wrong_usage_is_one_line(capsys, argv, parts):
         ("--budget", "--budget expects INT or None, got nothing"),
         (
             "--arms best",
-            "{target_only, pooled, uniform, a_mtrl, l1_a_mtrl, c_optimal} ..., got 'best'",
+            "l1_a_mtrl, c_optimal, alignment} ..., got 'best'",
         ),
         ("--data.scenario best", "{gauss, one, spread, dup, dup2, noise, mis}, got 'best'"),
         ("--fit.intercept maybe", "--fit.intercept expects {True, False}, got 'maybe'"),
@@ -208,6 +208,8 @@ def test_wrong_usage_is_one_line(capsys, argv, parts):
         ("--encoder.module x", "Unknown option --encoder.module"),
         ("stray", "Unexpected 'stray'"),
         ("--data.target fog_1", "--data.target is an option of DigitsConfig"),
+        ("--study.seeds 1", "--study.seeds is for amtl study; amtl run has one target, --data.ta"),
+        ("--study.target_samples=3", "--study.target-samples is for amtl study"),
         ("-x", "Unknown option -x"),
         ("--", "Unknown option --"),
         ("--version", "Unknown option --version"),
@@ -249,6 +251,11 @@ def test_wrong_override_is_one_line(capsys, tmp_path, overrides, part):
         ("synthetic", "--data.noise -1", "noise"),
         ("synthetic", "--data.num-features 50", "num_features"),
         ("synthetic", "--data.num-tasks 0", "num_tasks"),
+        ("synthetic", "--rounds last", "rounds last is for amtl study: runs and campaigns fit all"),
+        ("synthetic", "--price shared", "price must be each; shared is for images"),
+        ("mnist_c_linear", "", "one of data.root (the folder of MNIST-C) and data.tfds"),
+        ("mnist_c_linear", "--data.root nowhere", "nowhere does not exist; expected a folder with"),
+        ("mnist_c_linear", "--data.tfds nowhere", "has none of its corruptions; expected all 16"),
         ("digits_c", "--data.target fog_10", "data.target must be <corruption>_<digit>"),
         ("digits_c", "--data.target 3", "fog"),
     ],

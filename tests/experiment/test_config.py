@@ -17,6 +17,8 @@ from amtl_jax.experiment.config import (
     EncoderConfig,
     FitConfig,
     FloorConfig,
+    MnistCConfig,
+    StudyConfig,
     SyntheticConfig,
     from_plain,
     to_plain,
@@ -44,16 +46,21 @@ def assert_one_line(error, *parts):
         assert part in str(error.value)
 
 
-NEED_A_FILE = ("table", "school", "parkinsons")  # what the command gives
+# What the command gives.
+A_TABLE = {"path": "some.csv", "task_column": "task", "target_task": "a", "label": ("y",)}
+NEED_FILES = dict.fromkeys(("table", "school", "parkinsons"), (r"data\.path", A_TABLE))
+NEED_FILES |= {
+    name: (r"data\.root", {"root": "mnist_c"}) for name in shipped_configs() if "mnist_c" in name
+}
 
 
 @pytest.mark.parametrize("name", list(shipped_configs()))
 def test_shipped_config_loads_and_checks(name):
     config = load_config(name)
-    if name in NEED_A_FILE:
-        with pytest.raises(ConfigError, match=r"data\.path"):
+    if name in NEED_FILES:
+        message, data = NEED_FILES[name]
+        with pytest.raises(ConfigError, match=message):
             check(config)
-        data = {"path": "some.csv", "task_column": "task", "target_task": "a", "label": ("y",)}
         check(dataclasses.replace(config, data=dataclasses.replace(config.data, **data)))
     else:
         check(config)
@@ -174,17 +181,20 @@ def test_overrides_may_be_negative_or_none_or_joined_to_their_option():
 def test_an_option_of_the_other_data_is_told():
     with pytest.raises(ConfigError) as error:
         overridden("--data.target", "fog_1")
-    assert_one_line(error, "--data.target", "DigitsConfig", "SyntheticConfig")
+    assert_one_line(error, "--data.target", "DigitsConfig and MnistCConfig", "SyntheticConfig")
 
 
 def test_every_value_is_explained():
-    for data in (DigitsConfig(), SyntheticConfig()):
+    for data in (DigitsConfig(), MnistCConfig(), SyntheticConfig()):
         config = Config(name="a", data=data)
         for option in options_of(config):
             assert option.text, option.flag
         told = explain(config)
         assert told.count("[default: ") + told.count("[default:\n") == len(options_of(config))
         assert type(data).__name__ in told
+        before, _, of_a_study = told.partition("Values of a study (amtl study):")
+        assert "--study." not in before
+        assert "--study.batch" in of_a_study
 
 
 def test_written_config_is_read_back(tmp_path):
@@ -233,10 +243,10 @@ BAD_JSON = [
     (written(budgets=3), "Unknown field budgets; known: name, data, num_target, budget"),
     (written(fit={"steps": 3}), "Unknown field fit.steps; known: method, num_steps"),
     (written(data={"kind": "SyntheticConfig", "target": "a"}), "Unknown field data.target"),
-    (written(data={"kind": "Config"}), "data.kind must be one of DigitsConfig, SyntheticConfig"),
+    (written(data={"kind": "Config"}), "data.kind must be one of DigitsConfig, MnistCConfig"),
     (written(data={}), "data.kind must be one of"),
     (written(data={"kind": ["DigitsConfig"]}), "data.kind must be one of"),
-    (written(data=None), "data must be DigitsConfig or SyntheticConfig"),
+    (written(data=None), "data must be DigitsConfig or MnistCConfig"),
     ('{"name": "a"}', "Field data is missing"),
     ("{}", "is missing"),
     (written(budget="100"), "budget must be int or None, got '100'"),
@@ -384,12 +394,39 @@ BAD = [
     ({"level": float("nan")}, "level must be a finite float"),
     ({"num_resamples": 0}, "num_resamples"),
     ({"block_rows": 0}, "block_rows must be at least 1 or None"),
-    ({"data": None}, "data must be DigitsConfig or SyntheticConfig"),
+    ({"data": None}, "data must be DigitsConfig or MnistCConfig"),
     ({"data": SyntheticConfig(scenario="best")}, "one of gauss, one, spread, dup, dup2"),
     ({"data": SyntheticConfig(noise=float("inf"))}, "data.noise must be a finite float"),
     ({"data": SyntheticConfig(truth_seed=-1)}, "data.truth_seed must be at least 0"),
     ({"data": SyntheticConfig(num_test=1)}, "data.num_test"),
     ({"data": DigitsConfig(pool_seed=-1)}, "data.pool_seed must be at least 0"),
+    ({"data": MnistCConfig()}, "one of data.root (the folder of MNIST-C) and data.tfds (the data"),
+    ({"data": MnistCConfig(root="a", tfds="b")}, "is needed, got both"),
+    ({"data": MnistCConfig(root="")}, "data.root must be a folder, got ''"),
+    ({"data": MnistCConfig(root="a", num_source=0)}, "data.num_source must be at least 1"),
+    ({"data": MnistCConfig(root="a", num_pool=1)}, "data.num_pool must be at least 2"),
+    ({"data": MnistCConfig(root="a", split_seed=2**31)}, "data.split_seed must be at most"),
+    ({"data": MnistCConfig(root=3)}, "data.root must be str or None, got 3"),
+    ({"price": "shared"}, "price must be each; shared is for images, got 'shared'"),
+    ({"price": "free"}, "price must be one of each, shared, got 'free'"),
+    ({"rounds": "first"}, "rounds must be one of pooled, last"),
+    ({"fit": FitConfig(window=0)}, "fit.window must be at least 1"),
+    ({"study": StudyConfig(targets=("fog_3", "fog_3"))}, "study.targets must be distinct"),
+    ({"study": StudyConfig(targets=("",))}, "study.targets must be names of tasks such as fog_3"),
+    ({"study": StudyConfig(arms=())}, "study.arms must be at least one, got none"),
+    ({"study": StudyConfig(arms=("uniform",) * 2)}, "study.arms must be distinct"),
+    ({"study": StudyConfig(arms=("best",))}, "alignment, same_digit, all_data, or package.module"),
+    ({"study": StudyConfig(arms=("pooled",))}, "study.arms must be of target_only, uniform"),
+    ({"study": StudyConfig(arms=("mine:rule()",))}, "got 'mine:rule()'"),
+    ({"study": StudyConfig(arms=(":rule",))}, "got ':rule'"),
+    ({"study": StudyConfig(budgets=(0,))}, "study.budgets must be at least 1"),
+    ({"study": StudyConfig(budgets=(2**31 - 20,))}, "study.budgets must be at most"),
+    ({"study": StudyConfig(budgets=(9, 9))}, "study.budgets must be distinct, got 9, 9"),
+    ({"study": StudyConfig(target_samples=(1,))}, "study.target_samples must be at least 2"),
+    ({"study": StudyConfig(seeds=(-1,))}, "study.seeds must be at least 0"),
+    ({"study": StudyConfig(seeds=(2**31,))}, "study.seeds must be at most 2147483647"),
+    ({"study": StudyConfig(batch=0)}, "study.batch must be at least 1 or None, got 0"),
+    ({"study": StudyConfig(batch=1.5)}, "study.batch must be int or None, got 1.5"),
     ({"encoder": EncoderConfig(num_features=0)}, "encoder.num_features must be at least 1"),
     ({"encoder": EncoderConfig(num_features="bic")}, "must be int or aic or None, got 'bic'"),
     ({"encoder": EncoderConfig(kind="mlp", num_features="aic")}, "aic is for the linear encoder"),
@@ -448,6 +485,16 @@ def test_bad_values_are_named(changes, part):
     with pytest.raises(ConfigError) as error:
         check(config)
     assert_one_line(error, part)
+
+
+def test_what_only_a_study_has_is_checked_and_kept():
+    study = StudyConfig(
+        targets=("fog_3",), arms=("same_digit", "my.rules:best"), budgets=(9,), target_samples=(2,)
+    )
+    config = Config(name="a", data=MnistCConfig(tfds="b"), price="shared", study=study)
+    config = dataclasses.replace(config, rounds="last")  # for studies: a run refuses it later
+    check(config)
+    assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
 
 
 def test_all_problems_are_told_at_once():

@@ -1,0 +1,45 @@
+"""Whether the values of a study make sense, and which values only a study has. Imports no JAX."""
+
+import re
+import typing
+
+from amtl_jax.experiment.config import ArmName, Config, ConfigError, shown
+from amtl_jax.experiment.value_checks import LARGEST, Checks
+
+STUDY_ARMS = ("same_digit", "all_data")  # beside those of a run
+_OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def check_study(checks: Checks, config: Config) -> None:
+    """Notes what is wrong with the values of a study."""
+    study = config.study
+    known = [arm for arm in typing.get_args(ArmName) if arm != "pooled"] + [*STUDY_ARMS]
+    checks.distinct("study.arms")
+    unknown = [arm for arm in study.arms if arm not in known and not _OWN.fullmatch(arm)]
+    if unknown:
+        checks.problems.append(
+            f"study.arms must be of {', '.join(known)}, or package.module:function for a strategy "
+            f"of your own, got {shown(unknown[0])}"
+        )
+    for name in ("targets", "budgets", "target_samples", "seeds"):
+        checks.distinct(f"study.{name}", may_be_empty=True)
+    checks.expect(all(study.targets), "study.targets", "names of tasks such as fog_3")
+    most = LARGEST - max(study.target_samples, default=config.num_target or 0)
+    if most >= 1:
+        checks.within("study.budgets", 1, most)
+    checks.within("study.target_samples", 2, LARGEST)
+    checks.within("study.seeds", 0, LARGEST)
+    checks.within("study.batch", 1, LARGEST)
+
+
+def refuse_study_values(config: Config) -> None:
+    """Refuses what a study can do, and a run and a campaign cannot.
+
+    Raises:
+      ConfigError: names it.
+    """
+    if config.rounds != "pooled":
+        raise ConfigError(
+            f"rounds {config.rounds} is for amtl study: runs and campaigns fit all samples that "
+            "were bought so far. Set --rounds pooled."
+        )
