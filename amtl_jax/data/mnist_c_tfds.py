@@ -131,12 +131,13 @@ def _open(folder: Path, part: str, root: str | os.PathLike[str]) -> LabelledImag
 
 def _import_tfds() -> Any:
     try:
+        import array_record.python.array_record_data_source  # noqa: F401  reads the records
         import PIL  # noqa: F401  decodes the images
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
-            "reading data.tfds needs tensorflow-datasets and Pillow, but not TensorFlow "
-            f'({error}); run: pip install "amtl-jax[tfds-read]"'
+            "what TensorFlow Datasets prepared is read by tensorflow-datasets, array_record and "
+            f'Pillow ({error}); run: pip install "amtl-jax[tfds-read]"'
         ) from error
     return tfds
 

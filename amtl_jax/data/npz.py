@@ -53,7 +53,9 @@ def map_npy(path: str | os.PathLike[str]) -> np.memmap:
         size = os.fstat(file.fileno()).st_size
         dtype, shape, is_fortran, offset = _checked_header(file, size, str(path))
     if not math.prod(shape) or dtype.kind not in "biuf":
-        raise TableError(f"{path} must hold numbers, got {dtype} of the shape {shown(shape)}.")
+        raise TableError(
+            f"{path} must hold numbers, got {dtype} of the shape {shown(shape)}. Save numbers."
+        )
     return np.memmap(path, dtype, "r", offset, shape, "F" if is_fortran else "C")
 
 
