@@ -109,9 +109,9 @@ class StudyConfig:
 
     Attributes:
       targets: tasks that are the target in turn; none given: all.
-      arms: what is compared: those of a run, and `same_digit`, 0.8 of the budget for the sources of
-        the target's digit and 0.2 even; `all_data`, every source row there is, whatever it costs;
-        or `package.module:function`, a strategy of your own.
+      arms: what is compared: those of a run but `pooled`; `same_digit`, 0.8 of the budget for the
+        sources of the target's digit and 0.2 even; `all_data`, every source row there is, whatever
+        it costs; or `package.module:function`, a strategy of your own.
       budgets: each like `budget`; none given: that.
       target_samples: each like `num_target`; none given: that.
       seeds: none given: `seeds`.
