@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 import amtl_jax
-from amtl_jax.commands import campaign, configs, plan, predict, run
+from amtl_jax.commands import campaign, configs, plan, predict, report, run
 from amtl_jax.commands.words import Parser, Place
 from amtl_jax.cpu_threads import calm_threads
 from amtl_jax.experiment.config import ConfigError
@@ -45,6 +45,7 @@ _COMMANDS = {
     "configs": Command(configs.TEXT, configs.add_options, configs.execute),
     "predict": Command(predict.TEXT, predict.add_options, predict.execute),
     "plan": Command(plan.TEXT, plan.add_options, plan.execute),
+    "report": Command(report.TEXT, report.add_options, report.execute),
     "ask": Command(campaign.ASK_TEXT, campaign.add_ask_options, campaign.ask),
     "tell": Command(campaign.TELL_TEXT, campaign.add_tell_options, campaign.tell_),
 }
