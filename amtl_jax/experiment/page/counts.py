@@ -17,7 +17,7 @@ from amtl_jax.experiment.page.count_pictures import (
 from amtl_jax.experiment.page.markup import Html, element, join, shortened
 from amtl_jax.experiment.page.scales import Scale
 from amtl_jax.experiment.page.study_tables import Arms
-from amtl_jax.experiment.page.tables import scrolling, table
+from amtl_jax.experiment.page.tables import caption_of, scrolling, table
 
 _MOST_NAMED = 5
 
@@ -47,6 +47,11 @@ def counts_section(found: Bought, arms: Arms) -> Html:
         )
         for place in has_any
     ]
+    every = {"type": "checkbox", "id": "every", "class": "every"}
+    every["aria-label"] = "Print all targets, not the chosen one alone"
+    radios.append(element("input", every))
+    wish = element("label", {"for": "every", "class": "wish"}, "print all targets")
+    side = [_chooser(found, set(has_any)), _legend(low, high), wish]
     panels = [
         element(
             "article",
@@ -64,9 +69,7 @@ def counts_section(found: Bought, arms: Arms) -> Html:
                 "div",
                 {"class": "counts"},
                 *radios,
-                element(
-                    "div", {"class": "side"}, _chooser(found, set(has_any)), _legend(low, high)
-                ),
+                element("div", {"class": "side"}, *side),
                 element("div", {"class": "panels"}, *panels),
             ),
         ]
@@ -112,7 +115,7 @@ def _chooser(found: Bought, has_any: set[int]) -> Html:
         element(
             "table",
             {"class": "chooser"},
-            element("caption", None, "Choose a target by its corruption and digit"),
+            caption_of("Choose a target by its corruption and digit"),
             element("thead", None, element("tr", None, *head)),
             element("tbody", None, *rows),
         )

@@ -9,7 +9,7 @@ from amtl_jax.experiment.page.colours import NUM_STEPS
 from amtl_jax.experiment.page.markup import Html, element, join, shortened
 from amtl_jax.experiment.page.numbers import Unit, heading, minus, name_of, unit_of
 from amtl_jax.experiment.page.study_tables import UNBOUND, UNIFORM, Arms, near_arms
-from amtl_jax.experiment.page.tables import folded, scrolling
+from amtl_jax.experiment.page.tables import caption_of, folded, scrolling
 
 _MOST_OF_RANGE = 98  # percentile of sizes that has the strongest colour
 
@@ -141,7 +141,7 @@ def grid(
         element(
             "table",
             {"class": kind},
-            element("caption", None, caption),
+            caption_of(caption),
             element("thead", None, element("tr", None, *top)),
             element("tbody", None, *body),
         )

@@ -8,6 +8,7 @@ from amtl_jax.experiment.page.markup import Html, element, shortened
 from amtl_jax.experiment.result import RunResult
 
 _MOST_ROWS = 20
+_MOST_COLUMNS = 12
 _MOST_MAPS = 40  # rounds that are drawn as maps
 
 
@@ -26,8 +27,9 @@ def counts_of(result: RunResult, arm: str) -> Html:
     names = result.source_names
     pairs = [name.rpartition("_")[::2] for name in names]
     kinds, digits = (list(dict.fromkeys(part)) for part in zip(*pairs, strict=True))
-    is_map = len(kinds) * len(digits) <= 1.2 * len(names) and 2 <= len(digits) <= 12
-    if is_map and all(pairs[place][1] for place in range(len(names))) and len(bought) <= _MOST_MAPS:
+    is_map = len(kinds) * len(digits) <= 1.2 * len(names) and all(kinds)
+    is_map = is_map and len(kinds) > 1 and 1 < len(digits) <= _MOST_COLUMNS
+    if is_map and len(bought) <= _MOST_MAPS:
         return _maps(bought, pairs, kinds, digits, shade)
     return _columns(bought, names, shade)
 

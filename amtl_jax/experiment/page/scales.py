@@ -36,11 +36,12 @@ class Scale(NamedTuple):
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers between two others: multiples of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / max(most - 1, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    """Round numbers between two others: multiples of 1, 2 or 5 times a power of ten, `most`."""
+    power = 10.0 ** math.floor(math.log10((high - low) / (most + 1)))
+    for step in (power, 2 * power, 5 * power, 10 * power, 20 * power):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            break
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 

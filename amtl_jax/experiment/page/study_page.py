@@ -148,8 +148,7 @@ def _cell(summary: dict[str, Any], cell: dict[str, Any], arms: Arms, place: int)
     parts += [
         element("h3", None, "How the targets' errors spread"),
         paragraph(
-            "Bars are the arm's, the dashed outline uniform's; the mark under the axis is the "
-            "median.",
+            "Bars are the arm's, the outline is uniform’s; the mark under the axis is the median.",
             "note",
         ),
         histograms(cell, arms, place),

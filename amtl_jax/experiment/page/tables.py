@@ -38,11 +38,16 @@ def table(
         element(
             "table",
             {"class": name or None},
-            element("caption", None, caption),
+            caption_of(caption),
             element("thead", None, element("tr", None, *top)),
             element("tbody", None, *body),
         )
     )
+
+
+def caption_of(text: str) -> Html:
+    """The caption of a table, which stays where it is while a wide table scrolls."""
+    return element("caption", None, element("span", None, text))
 
 
 def scrolling(content: str) -> Html:
