@@ -99,7 +99,7 @@ def rewrite(workdir, **changes):
     ("changes", "match"),
     [
         ({"targets": np.array(["identity_0"])}, "expected the 4 of summary.json"),
-        ({"targets": np.arange(4)}, "expected 1 to 2,000 names, got int64"),
+        ({"targets": np.arange(4)}, "expected 1 to 1,000 names, got int64"),
         ({"tasks": np.array(["a_1", "a_1"])}, "'a_1' is there twice"),
         ({"tasks": np.array(["a_1", "b_1"])}, "expected all targets among them"),
         ({"tasks": None}, "tasks is missing"),

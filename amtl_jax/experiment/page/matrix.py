@@ -31,7 +31,6 @@ _PIXELS = 6  # of a cell of the image, on either side
 _BAR = (2, 5)  # rows of a negative cell that are filled
 _STEPS = 12  # of opacity, on either side of nothing
 _FAINTEST = 0.06
-_MOST_OF_RANGE = 99  # percentile of sizes that has full opacity
 _SIDE, _MOST_PITCH = 800.0, 16.0
 
 
@@ -108,21 +107,26 @@ def matrix_figure(found: Matrix, arm: str, index: int) -> Html:
     width = left + wide + 92
     return element(
         "div",
-        {"class": "scroll wide", "tabindex": "0"},
+        {"class": "scroll wide", "tabindex": "0", "role": "region", "aria-label": title},
         picture(f"nu-{index}", title, told, width, top + tall + 6, *parts),
     )
 
 
 def limit_of(values: np.ndarray) -> float:
-    """Size of full opacity: nearly the largest, as single cells must not make all others faint."""
-    sizes = np.abs(values[np.isfinite(values)])
-    return float(np.percentile(sizes, _MOST_OF_RANGE)) if len(sizes) and sizes.any() else 1.0
+    """Size of full opacity: the median over targets of the largest, as single rows may be huge.
+
+    Args:
+      values: `[T, P]`, NaN where a task is no source of a target.
+    """
+    sizes = np.nan_to_num(np.abs(values)).max(axis=1, initial=0.0)
+    sizes = sizes[sizes > 0]
+    return float(np.median(sizes)) if len(sizes) else 1.0
 
 
 def pixels_of(values: np.ndarray, limit: float) -> np.ndarray:
     """`[6T, 6P]` places in the palette: whole squares for positive, half ones for negative."""
     size = np.nan_to_num(np.abs(values) / limit)
-    step = np.ceil(np.clip(size, 0, 1) * _STEPS).astype(np.uint8)
+    step = np.rint(np.clip(size, 0, 1) * _STEPS).astype(np.uint8)
     is_negative = np.nan_to_num(values) < 0
     cells = np.where(is_negative, step + _STEPS, step)
     cells[step == 0] = 0

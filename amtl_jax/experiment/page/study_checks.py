@@ -22,7 +22,7 @@ from amtl_jax.experiment.page.checks import (
 from amtl_jax.experiment.study_outcomes import BASES
 from amtl_jax.experiment.study_rows import METRICS
 
-_MOST_ARMS, _MOST_CELLS, _MOST_TASKS, _MOST_ROUNDS = 40, 64, 2000, 200
+_MOST_ARMS, _MOST_CELLS, _MOST_TASKS, _MOST_ROUNDS = 40, 64, 1000, 200
 _MOST_RESAMPLES = 1_000_000
 
 

@@ -134,8 +134,8 @@ def _cell(summary: dict[str, Any], cell: dict[str, Any], arms: Arms, place: int)
     over = f" and {seeds} seeds" if seeds > 1 else ""
     note = (
         f"Intervals: {100 * summary['level']:g}% bootstrap that draws whole corruptions, "
-        f"{len(summary['corruptions'])} of them{over}, {summary['num_resamples']:,} times. W / T / "
-        "L: targets on which the arm wins, ties, loses. Unclear: the interval holds 0. An arrow: "
+        f"{len(summary['corruptions'])} of them{over}, {summary['num_resamples']:,} times. "
+        "W\xa0/\xa0T\xa0/\xa0L: targets on which the arm wins, ties, loses. Unclear: the interval holds 0. An arrow: "
         "beyond the axis."
     )
     parts = [paragraph(note, "note"), cell_tables(summary, cell, arms)]
@@ -148,7 +148,7 @@ def _cell(summary: dict[str, Any], cell: dict[str, Any], arms: Arms, place: int)
     parts += [
         element("h3", None, "How the targets' errors spread"),
         paragraph(
-            "Bars are the arm's, the outline is uniform’s; the mark under the axis is the median.",
+            "Bars are the arm’s, the outline is uniform’s; the mark under the axis is the median.",
             "note",
         ),
         histograms(cell, arms, place),

@@ -51,8 +51,8 @@ def caption_of(text: str) -> Html:
 
 
 def scrolling(content: str) -> Html:
-    """Something wide that scrolls by itself on a narrow screen, with the keyboard too."""
-    return element("div", {"class": "scroll", "tabindex": "0"}, content)
+    """Something wide that scrolls by itself on a narrow screen."""
+    return element("div", {"class": "scroll"}, content)
 
 
 def folded(summary: str, *content: str, is_open: bool = False) -> Html:
