@@ -135,8 +135,8 @@ def _cell(summary: dict[str, Any], cell: dict[str, Any], arms: Arms, place: int)
     note = (
         f"Intervals: {100 * summary['level']:g}% bootstrap that draws whole corruptions, "
         f"{len(summary['corruptions'])} of them{over}, {summary['num_resamples']:,} times. "
-        "W\xa0/\xa0T\xa0/\xa0L: targets on which the arm wins, ties, loses. Unclear: the interval holds 0. An arrow: "
-        "beyond the axis."
+        "W\xa0/\xa0T\xa0/\xa0L: targets on which the arm wins, ties, loses. Unclear: the interval "
+        "holds 0. An arrow: beyond the axis."
     )
     parts = [paragraph(note, "note"), cell_tables(summary, cell, arms)]
     maps = difference_maps(summary, cell, first, arms)
