@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 import amtl_jax
-from amtl_jax.commands import campaign, configs, plan, predict, report, run
+from amtl_jax.commands import campaign, configs, plan, predict, report, run, study
 from amtl_jax.commands.words import Parser, Place
 from amtl_jax.cpu_threads import calm_threads
 from amtl_jax.experiment.config import ConfigError
@@ -42,6 +42,7 @@ class Command(NamedTuple):
 
 _COMMANDS = {
     "run": Command(run.TEXT, run.add_options, run.execute, has_own_help=True),
+    "study": Command(study.TEXT, study.add_options, study.execute, has_own_help=True),
     "configs": Command(configs.TEXT, configs.add_options, configs.execute),
     "predict": Command(predict.TEXT, predict.add_options, predict.execute),
     "plan": Command(plan.TEXT, plan.add_options, plan.execute),

@@ -38,6 +38,7 @@ def active_learner(
     penalties: Sequence[float] = PENALTIES,
     join_target: bool = False,
     weigh_noise: bool = False,
+    warm_start: bool = True,
     num_targets: int | None = None,
 ) -> Learner:
     """Builds the learner of one campaign: ask for counts, buy, tell, until the budget is spent.
@@ -73,6 +74,8 @@ def active_learner(
         `target_in_fit`, which decides what its evidence is, it changes the result itself.
       weigh_noise: whether the fits weigh every task by one over the noise variance of its labels.
         It is estimated anew in every round, by a fit that is then repeated with the new weights.
+      warm_start: whether a round's fit starts where the round before ended; else at the fitter's
+        own start, as the first one does.
       num_targets: T, for one campaign that serves several targets: tasks `M … M+T−1` of the batch.
         Whatever is the target's own then has a leading `[T]`, in the evidence, in the state and in
         what `tell` reports, and rules buy for the sum of the targets' risks. None: one target,

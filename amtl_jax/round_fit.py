@@ -36,6 +36,7 @@ class Parts(NamedTuple):
     penalties: tuple[float, ...]
     join_target: bool
     weigh_noise: bool
+    warm_start: bool = True
 
 
 class RoundFit(NamedTuple):
@@ -131,7 +132,7 @@ def _fit_sources(
 ) -> PenaltyFit:
     """Fits the representation, the first time from the fitter's own start."""
     start = jax.lax.cond(
-        state.round == 0,
+        (state.round == 0) | (not parts.warm_start),
         lambda: parts.fitter.init(jax.random.fold_in(key, _INIT_KEY), sources, state.penalty),
         lambda: state.params,
     )

@@ -131,6 +131,7 @@ def build_learner(
         penalties=config.fit.penalties,
         join_target=config.target_in_final_fit,
         weigh_noise=config.fit.weigh_noise,
+        warm_start=config.fit.warm_start,
     )
     return learner, arms
 

@@ -19,6 +19,7 @@ from amtl_jax.files import write_atomically
 
 _FORMAT = "amtl-checkpoint-2"
 _MAX_HEADER = 4096
+_DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 
 
 class CheckpointError(ValueError):
@@ -105,6 +106,45 @@ def load(path: Path, template: Checkpoint, *, identity: dict[str, Any]) -> Check
     parts = jax.tree.unflatten(jax.tree.structure(_parts(template)), arrays)
     state = jax.tree.map(jax.numpy.asarray, parts["state"])
     return Checkpoint(**(parts | {"state": state, "record": manifest["record"]}))
+
+
+def load_arrays(
+    path: Path, *, identity: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads and verifies a checkpoint whose arrays are as many and as large as it says.
+
+    Args:
+      path: the file.
+      identity: as it was saved.
+
+    Returns:
+      Its record, and its arrays by the names of their places in the tree.
+
+    Raises:
+      CheckpointError: if the file is truncated or altered, or another's.
+      OSError: if it cannot be read.
+    """
+    manifest, body = _verified(path)
+    try:
+        record, described, found = (manifest[key] for key in ("record", "arrays", "identity"))
+        sizes = [(one["name"], one["dtype"], tuple(one["shape"])) for one in described]
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: no manifest of arrays.") from error
+    if found != identity:
+        raise CheckpointError(f"{path}: belongs to {found}, expected {identity}.")
+    arrays, start = {}, 0
+    for name, kind, shape in sizes:
+        is_size = all(isinstance(size, int) and 0 <= size <= len(body) for size in shape)
+        if kind not in _DTYPES or not is_size or not isinstance(name, str):
+            raise CheckpointError(f"{path}: no array {name!r:.80} of {kind!r:.80}, {shape!r:.80}.")
+        stop = start + np.dtype(kind).itemsize * math.prod(shape)
+        if stop > len(body):
+            raise CheckpointError(f"{path}: holds {len(body)} bytes of arrays, expected more.")
+        arrays[name] = np.frombuffer(body[start:stop], kind).reshape(shape)
+        start = stop
+    if start != len(body) or not isinstance(record, dict):
+        raise CheckpointError(f"{path}: expected a record and {start} bytes of arrays, got others.")
+    return record, arrays
 
 
 def _verified(path: Path) -> tuple[Any, memoryview]:

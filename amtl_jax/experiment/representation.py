@@ -131,7 +131,8 @@ def build_fitter(config: Config, encoder: Encoder, num_tasks: int, num_inputs: i
     if kind == "identity":
         return frozen_fitter(encoder, **options)
     if fit.method == "lbfgs" or (fit.method is None and kind == "linear"):
-        return lbfgs_fitter(encoder, num_steps=fit.num_steps, tolerance=fit.tolerance, **options)
+        own = {"num_steps": fit.num_steps, "tolerance": fit.tolerance, "window": fit.window}
+        return lbfgs_fitter(encoder, **own, **options)
     rate = fit.learning_rate
     if fit.schedule == "cosine":
         rate = optax.cosine_decay_schedule(rate, fit.num_steps)

@@ -41,6 +41,7 @@ def lbfgs_fitter(
     num_steps: int = 200,
     tolerance: float = 1e-4,
     memory: int = 10,
+    window: int = 10,
 ) -> Fitter:
     """Returns the fast fit of the linear encoder: spectral start, then joint L-BFGS.
 
@@ -49,8 +50,9 @@ def lbfgs_fitter(
       num_tasks: M, static; tasks without weight get zero heads.
       intercept: whether heads have an unpenalised intercept.
       num_steps: most gradient passes over the samples.
-      tolerance: stops when ten steps together lowered the objective by less than this share.
+      tolerance: stops when `window` steps together lowered the objective by less than this share.
       memory: pairs of the quasi-Newton history.
+      window: steps that are judged together; so many are made at least.
 
     Returns:
       `Fitter`; its `fit` also rebalances the factors to BᵀB = Σ_m W_m W_mᵀ, where the penalty
@@ -61,6 +63,8 @@ def lbfgs_fitter(
       Provable Meta-Learning of Linear Representations. 2021.
     """
     check_descent("lbfgs_fitter", num_steps, memory, tolerance)
+    if window < 2:
+        raise ValueError(f"lbfgs_fitter expects window >= 2, got {window}.")
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         kernel = params["params"]["kernel"]
@@ -70,7 +74,7 @@ def lbfgs_fitter(
         heads = solve_heads(stats, ridge=ridge, intercept=intercept)
         factors = balance(kernel, heads.weight)
         factors, gradient_norm, steps = _minimise(
-            factors, batch, penalty, num_tasks, intercept, num_steps, tolerance, memory
+            factors, batch, penalty, num_tasks, intercept, num_steps, tolerance, memory, window
         )
         kernel, _ = balance(*factors)
         return finish(
@@ -114,7 +118,7 @@ def _rows_times(x: Array, theta: Array) -> Array:
     return jax.lax.platform_dependent(x, theta, cpu=by_column, default=at_once)
 
 
-def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, tolerance, memory):
+def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, tolerance, memory, window):
     """Runs L-BFGS from balanced factors; returns factors, relative gradient norm and steps."""
     mean, label_mean, _ = task_means(batch, num_tasks, intercept)
     count = total_weight(batch)
@@ -175,7 +179,7 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
     gradient = gradient_at(point, residual)
     value = inner(residual, residual) + penalty * jnp.vdot(point, point)
     history = empty_history(memory, point)
-    values = jnp.append(jnp.full(9, jnp.inf, point.dtype), value)
+    values = jnp.append(jnp.full(window - 1, jnp.inf, point.dtype), value)
     carry = (point, residual, gradient, history, values, jnp.int32(0))
     point, _, last_gradient, _, _, steps = jax.lax.while_loop(unfinished, step, carry)
     start = jnp.linalg.norm(gradient)

@@ -1,0 +1,84 @@
+"""`amtl study`: every task in turn as the target, or the part of it that is missing."""
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+
+from amtl_jax.commands.words import Once, Parser, Place, load_words, split
+from amtl_jax.experiment.config import Config, ConfigError
+from amtl_jax.experiment.loading import Loaded, load, make_encoder
+from amtl_jax.experiment.overrides import explain
+from amtl_jax.experiment.telling import FAILED, fail, one_line_warnings
+from amtl_jax.experiment.validation import check_types
+
+TEXT = "run every task in turn as the target, or resume it"
+_USAGE = "amtl study CONFIG [--workdir DIR] [--shard K/N] [--study.VALUE ...] [--VALUE ...]"
+_FLAGS = ("--workdir", "--shard", "--help")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Describes the command and its options, but those of the config."""
+    parser.usage = _USAGE
+    parser.add_argument("-h", "--help", action="store_true", help="show this and stop")
+    parser.add_argument(
+        "--workdir",
+        action=Once,
+        metavar="DIR",
+        help="folder of the study; one in it is resumed [default: studies/<name of the config>]",
+    )
+    parser.add_argument(
+        "--shard",
+        action=Once,
+        metavar="K/N",
+        help="run part K of N alone, such as 3/8; amtl report merges their folders [default: all]",
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Runs a study, or resumes it.\n\n" + textwrap.fill(
+        "Every task is the target in turn, for every arm, budget, number of target samples and "
+        "seed: --study.targets fog_3 fog_8 --study.arms uniform alignment --study.budgets 15000 "
+        "121875 --study.target-samples 100 400 --study.seeds 0 1 2. CONFIG is a config of digits "
+        "or MNIST-C, such as mnist_c_linear; every value of it can be overridden.",
+        width=79,
+    )
+
+
+def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -> int:
+    """Runs or explains; returns the exit code."""
+    if arguments.help:
+        return _help(words)
+    if arguments.workdir == "":
+        raise ConfigError("--workdir expects a folder, got ''.")
+    loaded = load_words(words, _FLAGS, _USAGE)
+    workdir = arguments.workdir or f"studies/{loaded.config.name}"
+    place.workdir, place.resume = workdir, f"The same command resumes from {workdir}."
+    return _run(loaded, workdir, arguments.shard)
+
+
+def _help(words: Sequence[str]) -> int:
+    """Explains the command and all values, with the defaults of CONFIG where one is given."""
+    name, _ = split(words)
+    parser = Parser(prog="amtl study", add_help=False)
+    add_options(parser)
+    config = Config(name="<CONFIG>", data=None)  # pyright: ignore[reportArgumentType]
+    if name:
+        config = load(name).config
+        check_types(config)
+    print(parser.format_help() + explain(config))
+    return 0
+
+
+def _run(loaded: Loaded, workdir: str, shard: str | None) -> int:
+    """Imports the rest only now, so that help and errors in the arguments come at once."""
+    from amtl_jax.experiment.rounds import RunError
+    from amtl_jax.experiment.study.driver import study
+    from amtl_jax.experiment.study.observer import study_observer
+
+    encoder = make_encoder(loaded)
+    with one_line_warnings(), study_observer() as observer:
+        try:
+            study(loaded.config, workdir, shard=shard, observer=observer, encoder=encoder)
+        except RunError as error:
+            failure = error
+        else:
+            return 0
+    return fail(failure, FAILED)

@@ -1,0 +1,1 @@
+"""A study: every task in turn as the target, for all arms, budgets and seeds."""

@@ -1,0 +1,31 @@
+"""How many campaigns of a study are computed at once."""
+
+import math
+
+import jax
+
+from amtl_jax.experiment.config import Config
+from amtl_jax.experiment.study.campaigns import Field
+from amtl_jax.packing import default_block_rows, max_blocks
+
+_COPIES = 3  # of a campaign's batch that a fit holds at a time, with room to spare
+_SHARE = 0.6  # of the device's memory
+
+
+def batch_size(config: Config, field: Field) -> int:
+    """Campaigns that are computed at once: as many as told, or as the device's memory holds.
+
+    On a CPU it is one: a fit already keeps its cores busy, and a batch waits for its slowest.
+    """
+    if config.study.batch is not None:
+        return config.study.batch
+    device = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if not stats or "bytes_limit" not in stats:
+        return 1
+    rows = field.charged(len(field.budgets) - 1) + field.target_samples
+    num_tasks = len(field.places.label) + 1
+    block_rows = config.block_rows or default_block_rows(rows, num_tasks)
+    slots = max_blocks(rows, num_tasks, block_rows) * block_rows
+    one = 4 * slots * math.prod(field.places.source.input_shape) * _COPIES
+    return max(1, int(_SHARE * stats["bytes_limit"] / one))

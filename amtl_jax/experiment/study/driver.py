@@ -1,0 +1,290 @@
+"""The driver of a study: context by context, unit by unit, each kept as soon as it is done."""
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from amtl_jax.data.image_tasks import ImageTasks, task_names
+from amtl_jax.experiment import checkpoint
+from amtl_jax.experiment.checkpoint import Checkpoint, CheckpointError
+from amtl_jax.experiment.config import Config, ConfigError, TableConfig
+from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
+from amtl_jax.experiment.representation import module_text
+from amtl_jax.experiment.study.all_data import all_data_fit
+from amtl_jax.experiment.study.arms import ALL_DATA, SAME_DIGIT, TARGET_ONLY, UNIFORM
+from amtl_jax.experiment.study.batches import batch_size
+from amtl_jax.experiment.study.campaigns import (
+    ArmRound,
+    Field,
+    Shared,
+    fit_shared,
+    heads_of,
+    rule_rounds,
+    same_digit_round,
+    shared_template,
+    uniform_rounds,
+)
+from amtl_jax.experiment.study.grid import Context, Grid, Shard, Unit, grid_of
+from amtl_jax.experiment.study.observer import StudyObserver
+from amtl_jax.experiment.study.outputs import StudyResult, study_result, write_outputs
+from amtl_jax.experiment.study.pools import Places, Pools, device_pools, places_of
+from amtl_jax.experiment.study.programs import Parts, Programs, make_programs, study_parts
+from amtl_jax.experiment.study.units import UnitResult, restore, save_unit, unit_result
+from amtl_jax.experiment.study_text import closing
+from amtl_jax.experiment.validation import check
+from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
+
+_CONTEXTS = "contexts"
+
+
+class Stage(NamedTuple):
+    """What all contexts of a study share."""
+
+    config: Config
+    workdir: Path
+    fingerprint: str
+    grid: Grid
+    tasks: ImageTasks
+    shape: tuple[int, ...]
+    parts: Parts
+    pools: Pools
+    programs: dict[tuple[int, int], Programs]
+
+
+def study(
+    config: Config,
+    workdir: str | Path,
+    *,
+    shard: str | None = None,
+    observer: StudyObserver | None = None,
+    encoder: object = None,
+) -> StudyResult:
+    """Runs a study, or resumes it: every target × arm × budget × target samples × seed.
+
+    Writes `config.json`, a verified file a unit in `units/`, and from all that are there
+    `results.csv`, `summary.json` and `arrays.npz`. A study that was killed loses the unit that it
+    was computing, and the fits of its context if none of its units was kept.
+
+    Args:
+      config: what to run; `config.study` says on what.
+      workdir: folder of the study, made if missing.
+      shard: `K/N`, this part of the study alone; None: all of it. Shards may have one workdir, or
+        one each, which a report then merges.
+      observer: hears how it goes.
+      encoder: a linen module, where `config.encoder.kind` is `module`.
+
+    Returns:
+      The results of all units in the workdir.
+
+    Raises:
+      ConfigError: if the config does not fit together, or the workdir belongs to another; nothing
+        is written then.
+      RunError: if a fit gives numbers that are not finite; earlier units are kept.
+      OSError: if the workdir cannot be read or written.
+      ImportError: if the data needs a package that is not installed.
+    """
+    if encoder is not None and config.encoder.kind == "module":
+        named = dataclasses.replace(config.encoder, module=module_text(encoder))
+        config = dataclasses.replace(config, encoder=named)
+    check(config)
+    _refuse(config)
+    own, workdir, observer = Shard.parse(shard), Path(workdir), observer or StudyObserver()
+    refuse_other(workdir, config)
+    stage = _stage(config, workdir, encoder)
+    claim(workdir, config)
+    wanted = own.of(stage.grid.units())
+    results = restore(workdir, stage.fingerprint, stage.grid.units())
+    done = sum(unit in results for unit in wanted)
+    observer.planned(_plan_line(stage, own, len(wanted)), done, len(wanted))
+    for context in dict.fromkeys(unit.context for unit in wanted):
+        missing = [unit for unit in wanted if unit.context == context and unit not in results]
+        for unit, result in _run_context(stage, context, missing, observer):
+            save_unit(workdir, stage.fingerprint, unit, result)
+            results[unit] = result
+            done += 1
+            observer.finished(done, len(wanted))
+        _context_path(stage, context.name).unlink(missing_ok=True)
+    if len(results) == len(stage.grid.units()):
+        shutil.rmtree(workdir / _CONTEXTS, ignore_errors=True)
+    found = study_result(config, workdir, stage.grid, task_names(stage.tasks), results)
+    write_outputs(found)
+    observer.ended(closing(found.summary))
+    return found
+
+
+def _refuse(config: Config) -> None:
+    """What a run can do and a study cannot."""
+    if isinstance(config.data, TableConfig) or not hasattr(config.data, "target"):
+        raise ConfigError(
+            "amtl study takes every task of a set of images in turn as the target; the data of "
+            f"this config is {type(config.data).__name__}. Take a config of digits or MNIST-C."
+        )
+    for name, value in (
+        ("fit.weigh_noise", config.fit.weigh_noise),
+        ("target_in_final_fit", config.target_in_final_fit),
+    ):
+        if value:
+            raise ConfigError(
+                f"{name} is not for studies: the targets of a corruption share the fits of their "
+                "sources. Use amtl run."
+            )
+    if config.until is not None:
+        raise ConfigError("until is for amtl run: all arms of a study have one budget.")
+    if config.price == "shared" and SAME_DIGIT in config.study.arms:
+        raise ConfigError(
+            "study.arms: same_digit cannot favour a digit where an image is bought with all of its "
+            "labels (price shared). Leave it out."
+        )
+
+
+def _stage(config: Config, workdir: Path, module: Any) -> Stage:
+    """Loads the images and builds what all contexts share."""
+    try:
+        tasks = read_image_tasks(config.data)
+        shape = input_shape(config)
+        names = task_names(tasks)
+        grid = grid_of(config, names)
+        num_sources = len(names) - tasks.num_classes
+        parts = study_parts(config, grid.arms, num_sources, shape, module)
+        smallest = min(len(part) for part in tasks.target_images)
+        if max(grid.target_samples) > smallest:
+            raise ConfigError(
+                f"study.target_samples must be at most {smallest}, the rows that target samples "
+                f"come from, got {max(grid.target_samples)}."
+            )
+        places = places_of(tasks, tasks.names[0], shape, joint=config.price == "shared")
+        programs = {
+            (budget, samples): make_programs(parts, places, budget, samples)
+            for budget in grid.budgets
+            for samples in grid.target_samples
+        }
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    pools = device_pools(tasks, shape)
+    return Stage(config, workdir, fingerprint(config), grid, tasks, shape, parts, pools, programs)
+
+
+def _plan_line(stage: Stage, shard: Shard, number: int) -> str:
+    """Tells in one line what a study is about to do."""
+    grid = stage.grid
+    part = f"shard {shard.index} of {shard.count}: " if shard.count > 1 else ""
+    budgets = ", ".join(f"{budget:,}" for budget in grid.budgets)
+    samples = ", ".join(f"{number:,}" for number in grid.target_samples)
+    return (
+        f"{stage.config.name}: {part}{number:,} units of {len(grid.targets)} targets, "
+        f"{len(grid.seeds)} seed{'s' * (len(grid.seeds) > 1)}, a budget of {budgets} an arm and "
+        f"{samples} target samples; arms {', '.join(grid.arms)}, on {jax.devices()[0].device_kind}"
+    )
+
+
+def _run_context(
+    stage: Stage, context: Context, units: Sequence[Unit], observer: StudyObserver
+) -> Iterator[tuple[Unit, UnitResult]]:
+    """Computes the units of a context that are missing."""
+    if not units:
+        return
+    observer.working(f"{context.corruption}, budget {context.budget:,}, seed {context.seed}")
+    joint = stage.config.price == "shared"
+    places = places_of(stage.tasks, context.corruption, stage.shape, joint=joint)
+    device = jax.devices()[0].device_kind
+    fields = {
+        samples: Field(
+            stage.parts,
+            stage.programs[context.budget, samples],
+            stage.pools,
+            places,
+            context,
+            samples,
+        )
+        for samples in dict.fromkeys(unit.target_samples for unit in units)
+    }
+    shared = _shared(stage, next(iter(fields.values())))
+    everything = _all_data(stage, places, context) if ALL_DATA in stage.grid.arms else None
+    for samples, field in fields.items():
+        own = [unit for unit in units if unit.target_samples == samples]
+        labels = [int(unit.target.rpartition("_")[2]) for unit in own]
+        known = _known_arms(stage, field, shared, everything, labels)
+        batch = batch_size(stage.config, field)
+        targets = max(1, batch // max(len(field.programs.rules), 1))
+        for begin in range(0, len(own), targets):
+            some = slice(begin, begin + targets)
+            told = rule_rounds(field, shared, labels[some], batch)
+            for unit, label, fixed, rounds in zip(
+                own[some], labels[some], known[some], told, strict=True
+            ):
+                rounds = [*fixed, *rounds]
+                if SAME_DIGIT in stage.grid.arms:
+                    rounds.append(same_digit_round(field, shared, label))
+                yield unit, unit_result(unit, rounds, places.test_label, device)
+
+
+def _known_arms(
+    stage: Stage,
+    field: Field,
+    shared: Shared,
+    everything: tuple[Any, int, float] | None,
+    labels: Sequence[int],
+) -> list[list[ArmRound]]:
+    """Arms that look at nothing but the target sample, for each target of a context."""
+    rounds: list[list[ArmRound]] = [[] for _ in labels]
+    if TARGET_ONLY in stage.grid.arms:
+        found = heads_of(field, TARGET_ONLY, 0, labels)
+        for own, (outputs, loss, seconds) in zip(rounds, found, strict=True):
+            own.append(ArmRound(TARGET_ONLY, 0, 0, outputs, loss, seconds))
+    if UNIFORM in stage.grid.arms:
+        for own, more in zip(rounds, uniform_rounds(field, shared, labels), strict=True):
+            own += more
+    if everything is not None:
+        params, samples, fitted = everything
+        for own, (outputs, loss, seconds) in zip(
+            rounds, heads_of(field, ALL_DATA, 0, labels, params), strict=True
+        ):
+            seconds += fitted / stage.tasks.num_classes
+            own.append(ArmRound(ALL_DATA, 0, samples, outputs, loss, seconds))
+    return rounds
+
+
+def _context_path(stage: Stage, name: str) -> Path:
+    return stage.workdir / _CONTEXTS / f"{name}.ckpt"
+
+
+def _shared(stage: Stage, field: Field) -> Shared:
+    """The uniform rounds of a context, from its file where there is one."""
+    path = _context_path(stage, field.context.name)
+    identity = {"config": stage.fingerprint, **field.context._asdict()}
+    nothing = np.zeros(0, np.float32)
+    if path.exists():
+        try:
+            template = Checkpoint(shared_template(field), nothing, {})
+            return checkpoint.load(path, template, identity=identity).state
+        except CheckpointError:
+            pass  # it is computed again, as if the study had been killed before it was written
+    shared = fit_shared(field)
+    checkpoint.save(path, Checkpoint(shared, nothing, {}), identity=identity)
+    return shared
+
+
+def _all_data(stage: Stage, places: Places, context: Context) -> tuple[Any, int, float]:
+    """The fit to all source rows, which depends on the corruption alone."""
+    path = _context_path(stage, f"{context.corruption}-{ALL_DATA}")
+    identity = {"config": stage.fingerprint, "corruption": context.corruption, "arm": ALL_DATA}
+    encoder, row = stage.parts.encoder, jax.ShapeDtypeStruct((1, *stage.shape), np.float32)
+    template = Checkpoint(
+        jax.eval_shape(encoder.init, jax.random.key(0), row), np.zeros(0, np.float32), {}
+    )
+    if path.exists():
+        try:
+            one = checkpoint.load(path, template, identity=identity)
+            return one.state, one.record["samples"], one.record["seconds"]
+        except CheckpointError:
+            pass  # computed again
+    seed = stage.grid.seeds[0]
+    params, samples, seconds = all_data_fit(stage.parts, stage.pools, places, seed)
+    record = {"samples": samples, "seconds": seconds}
+    checkpoint.save(path, template._replace(state=params, record=record), identity=identity)
+    return params, samples, seconds
