@@ -447,6 +447,6 @@ def _where(field: Field, arm: str, index: int) -> str:
 def _not_finite(field: Field, arm: str, index: int) -> RunError:
     return RunError(
         f"{_where(field, arm, index)}: the fit gave numbers that are not finite. Check the scale "
-        "of inputs and labels, or set a larger fit.penalty or a smaller fit.learning_rate. What was "
-        "finished before is kept."
+        "of inputs and labels, or set a larger fit.penalty or a smaller fit.learning_rate. What "
+        "was finished before is kept."
     )

@@ -1,0 +1,147 @@
+"""A study of a tiny archive: whole, resumed, in shards, and what it refuses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from mnist_c_files import write_archive
+
+from amtl_jax.experiment.config import (
+    Config,
+    ConfigError,
+    EncoderConfig,
+    FitConfig,
+    MnistCConfig,
+    StudyConfig,
+)
+from amtl_jax.experiment.study.driver import study
+from amtl_jax.experiment.study.grid import Shard
+from amtl_jax.experiment.study.observer import StudyObserver
+from amtl_jax.experiment.study_rows import read_rows
+
+ARMS = ("target_only", "uniform", "alignment", "same_digit", "all_data")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    root = write_archive(tmp_path_factory.mktemp("archive"))
+    return Config(
+        name="tiny_study",
+        data=MnistCConfig(root=str(root), num_source=20, num_pool=20),
+        num_target=10,
+        budget=600,
+        schedule=(0.5, 0.5),
+        encoder=EncoderConfig(num_features=3),
+        fit=FitConfig(num_steps=5, penalties=(1e-2, 1e-3)),
+        num_resamples=50,
+        study=StudyConfig(targets=("fog_3", "fog_8", "scale_1"), arms=ARMS),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("study")
+    return workdir, study(config, workdir)
+
+
+def without_seconds(rows):
+    return [row._replace(seconds=0.0) for row in rows]
+
+
+def test_a_study_writes_what_it_found(whole, config):
+    workdir, result = whole
+    rows = read_rows(workdir / "results.csv")
+    assert tuple(rows) == result.rows
+    last = {(row.target, row.arm): row for row in rows}
+    assert set(last) == {(target, arm) for target in config.study.targets for arm in ARMS}
+    spent = {arm: last["fog_3", arm].samples_total for arm in ARMS}
+    assert spent == {
+        "target_only": 0,
+        "uniform": 600,
+        "alignment": 600,
+        "same_digit": 600,
+        "all_data": 15 * 20 * 10,
+    }
+    assert [row.samples_total for row in rows if (row.target, row.arm) == ("fog_3", "uniform")] == [
+        300,
+        600,
+    ]
+    # The first round of a rule that has seen nothing is that of uniform.
+    first = {row.arm: row for row in rows if row.target == "fog_3" and row.round == 1}
+    assert first["alignment"].mse == pytest.approx(first["uniform"].mse, rel=1e-4)
+    assert result.summary["units"] == {"done": 3, "of": 3}
+    counts = result.arrays["counts/alignment"]
+    np.testing.assert_array_equal(counts.sum(axis=2), [[300, 300]] * 3)
+    own = [name.startswith("fog_") for name in result.arrays["tasks"]]
+    fog = result.arrays["targets"].tolist().index("fog_3")
+    assert (counts[fog][:, own] == 0).all()
+
+
+def test_a_resumed_study_ends_with_the_same_numbers(whole, config, tmp_path):
+    _, result = whole
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def stop(*arguments):
+        raise Stopped
+
+    workdir = tmp_path / "stopped"
+    observer = StudyObserver()
+    observer.finished = stop
+    with pytest.raises(Stopped):
+        study(config, workdir, observer=observer)
+    assert len(list((workdir / "units").iterdir())) == 1
+    again = study(config, workdir)
+    assert without_seconds(again.rows) == without_seconds(result.rows)
+    for name, array in result.arrays.items():
+        np.testing.assert_array_equal(again.arrays[name], array)
+
+
+def test_shards_make_up_the_study_and_a_damaged_unit_is_made_anew(whole, config, tmp_path):
+    workdir = tmp_path / "shards"
+    study(config, workdir, shard="2/2")
+    assert len(list((workdir / "units").iterdir())) == 2  # whole contexts: both of fog
+    result = study(config, workdir, shard="1/2")
+    assert without_seconds(result.rows) == without_seconds(whole[1].rows)
+    path = next((workdir / "units").glob("scale_1*"))
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.write_bytes(body)
+    with pytest.warns(UserWarning, match="computed again"):
+        mended = study(config, workdir)
+    assert without_seconds(mended.rows) == without_seconds(whole[1].rows)
+
+
+def test_campaigns_at_once_are_those_of_one_each(whole, config, tmp_path):
+    several = dataclasses.replace(config, study=dataclasses.replace(config.study, batch=2))
+    result = study(several, tmp_path / "batched")
+    for one, other in zip(result.rows, whole[1].rows, strict=True):
+        assert one.key == other.key
+        assert one.mse == pytest.approx(other.mse, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"study": StudyConfig(targets=("fog_12",))}, "no task 'fog_12'"),
+        ({"study": StudyConfig(target_samples=(21,))}, "at most 20"),
+        ({"study": StudyConfig(arms=("no_module:rule",))}, "cannot find 'no_module:rule'"),
+        ({"study": StudyConfig(arms=("math:pi",))}, "is float"),
+        ({"target_in_final_fit": True}, "share the fits"),
+        ({"price": "shared"}, "same_digit cannot favour"),
+    ],
+)
+def test_what_a_study_cannot_do_is_said_before_anything_is_written(
+    config, tmp_path, changes, message
+):
+    with pytest.raises(ConfigError, match=message):
+        study(dataclasses.replace(config, **changes), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3"])
+def test_shards_that_are_none(text):
+    with pytest.raises(ConfigError, match="--shard expects K/N"):
+        Shard.parse(text)
+    assert Shard.parse(None) == Shard(1, 1)
