@@ -8,7 +8,7 @@ sources: a linear representation 784 → 50, its penalty chosen on held-out sour
 samples an arm in four rounds, exploration and held-out rows charged, a floor of 20 % of each round,
 400 target samples. MNIST-C is not shipped; docs/data_sets.md says where to get it.
 
-TODO-LEAD minutes on two CPU cores, and the expected numbers.
+not measured yet
 """
 
 from amtl_jax.experiment.config import Config, EncoderConfig, FloorConfig, MnistCConfig

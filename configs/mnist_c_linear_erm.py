@@ -7,7 +7,7 @@
 empirical risk minimisation, which is the regime of the published gain. Every arm is worse here than
 a tuned uniform one; what is compared is arms of the same λ.
 
-TODO-LEAD minutes on two CPU cores, and the expected numbers.
+not measured yet
 """
 
 from amtl_jax.experiment.config import Config, EncoderConfig, FitConfig, FloorConfig, MnistCConfig

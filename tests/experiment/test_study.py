@@ -80,7 +80,7 @@ def test_a_study_writes_what_it_found(whole, config):
 def test_a_resumed_study_ends_with_the_same_numbers(whole, config, tmp_path):
     _, result = whole
 
-    class Stopped(Exception):  # noqa: N818
+    class Stopped(Exception):
         pass
 
     def stop(*arguments):
