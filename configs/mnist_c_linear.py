@@ -11,7 +11,14 @@ samples an arm in four rounds, exploration and held-out rows charged, a floor of
 not measured yet
 """
 
-from amtl_jax.experiment.config import Config, EncoderConfig, FloorConfig, MnistCConfig
+from amtl_jax.experiment.config import (
+    Config,
+    EncoderConfig,
+    FitConfig,
+    FloorConfig,
+    MnistCConfig,
+    StudyConfig,
+)
 
 
 def get_config() -> Config:
@@ -23,5 +30,9 @@ def get_config() -> Config:
         budget=15_000,
         floor=FloorConfig(share=0.2),
         encoder=EncoderConfig(num_features=50),
+        fit=FitConfig(tolerance=5e-4, window=5),
         seeds=(0,),
+        study=StudyConfig(
+            arms=("target_only", "uniform", "a_mtrl", "c_optimal", "alignment", "same_digit")
+        ),
     )

@@ -10,7 +10,14 @@ a tuned uniform one; what is compared is arms of the same λ.
 not measured yet
 """
 
-from amtl_jax.experiment.config import Config, EncoderConfig, FitConfig, FloorConfig, MnistCConfig
+from amtl_jax.experiment.config import (
+    Config,
+    EncoderConfig,
+    FitConfig,
+    FloorConfig,
+    MnistCConfig,
+    StudyConfig,
+)
 
 
 def get_config() -> Config:
@@ -24,4 +31,5 @@ def get_config() -> Config:
         encoder=EncoderConfig(num_features=50),
         fit=FitConfig(penalty=1e-5),
         seeds=(0,),
+        study=StudyConfig(arms=("target_only", "uniform", "a_mtrl", "alignment")),
     )
