@@ -30,9 +30,9 @@ class Arms:
     """The arms of a page: a place, a look and a short name each."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = list(names)
+        self.names: list[str] = list(names)
         self.looks: dict[str, Look] = looks(self.names)
-        self.index = {name: place for place, name in enumerate(self.names)}
+        self.index: dict[str, int] = {name: place for place, name in enumerate(self.names)}
 
     def label(self, arm: str) -> Html:
         """Key and name of an arm, for a table."""

@@ -85,7 +85,7 @@ class BarObserver(LineObserver):
             TimeRemainingColumn,
         )
 
-        self.progress = Progress(
+        self.progress: Progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
