@@ -62,7 +62,7 @@ def start_campaign(
     check(config)
     campaign_arm(config)
     workdir = Path(workdir)
-    refuse_other(workdir, config, is_campaign=True)
+    refuse_other(workdir, config, "campaign")
     learner = CampaignLearner(config, observer or LogObserver(), encoder)
     claim(workdir, config)
     with locked(workdir):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import amtl_jax
 from amtl_jax.experiment.config import Config, ConfigError, shown, to_plain
@@ -13,26 +13,28 @@ from amtl_jax.files import write_atomically
 DATA_DIGEST = "data_sha256"  # of the files of the data, in config.json
 
 BOOK = "campaign.json"  # what a campaign remembers
+UNITS = "units"  # folder of a study's results
+
+Owner = Literal["run", "campaign", "study"]
+_SIGNS: dict[Owner, str] = {"campaign": BOOK, "study": UNITS, "run": "metrics.jsonl"}
 
 
-def refuse_other(workdir: Path, config: Config, *, is_campaign: bool = False) -> None:
+def refuse_other(workdir: Path, config: Config, owner: Owner = "run") -> None:
     """Raises where a workdir was made by another config or version; touches nothing.
 
     Raises:
-      ConfigError: names what differs, or says that it is no workdir, or a run's where a campaign's
-        is wanted, or the other way round.
+      ConfigError: names what differs, or says that it is no workdir, or that of another `owner`.
       OSError: if `config.json` cannot be read.
     """
     if workdir.exists() and not workdir.is_dir():
         raise ConfigError(f"--workdir {workdir} is a file; give a folder.")
-    has_book, has_rounds = ((workdir / name).exists() for name in (BOOK, "metrics.jsonl"))
-    if has_book and not is_campaign:
+    found = next((one for one, sign in _SIGNS.items() if (workdir / sign).exists()), owner)
+    if found != owner:
+        goes_on = ", which goes on by amtl ask and amtl tell" if found == "campaign" else ""
         raise ConfigError(
-            f"Workdir {workdir} holds a campaign, which goes on by amtl ask and amtl tell. Choose "
-            "another --workdir for a run."
+            f"Workdir {workdir} holds a {found}{goes_on}. A {owner} needs a folder of its own. "
+            "Choose another --workdir."
         )
-    if has_rounds and is_campaign and not has_book:
-        raise ConfigError(f"Workdir {workdir} holds a run. A campaign needs a folder of its own.")
     path = workdir / "config.json"
     if not path.exists():
         return

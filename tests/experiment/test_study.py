@@ -18,6 +18,7 @@ from amtl_jax.experiment.study.driver import study
 from amtl_jax.experiment.study.grid import Shard
 from amtl_jax.experiment.study.observer import StudyObserver
 from amtl_jax.experiment.study_rows import read_rows
+from amtl_jax.experiment.workdir import refuse_other
 
 ARMS = ("target_only", "uniform", "alignment", "same_digit", "all_data")
 
@@ -138,6 +139,15 @@ def test_what_a_study_cannot_do_is_said_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         study(dataclasses.replace(config, **changes), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_study_and_a_run_have_a_folder_each(whole, config, tmp_path):
+    workdir, _ = whole
+    with pytest.raises(ConfigError, match="holds a study. A run needs a folder"):
+        refuse_other(workdir, config)
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(ConfigError, match="holds a run. A study needs a folder"):
+        study(config, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3"])

@@ -94,7 +94,7 @@ def study(
     check(config)
     _refuse(config)
     own, workdir, observer = Shard.parse(shard), Path(workdir), observer or StudyObserver()
-    refuse_other(workdir, config)
+    refuse_other(workdir, config, "study")
     stage = _stage(config, workdir, encoder)
     claim(workdir, config)
     wanted = own.of(stage.grid.units())

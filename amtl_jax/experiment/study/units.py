@@ -13,8 +13,8 @@ from amtl_jax.experiment.evaluate import evaluate
 from amtl_jax.experiment.study.campaigns import ArmRound
 from amtl_jax.experiment.study.grid import Grid, Unit
 from amtl_jax.experiment.study_rows import METRICS, Row
+from amtl_jax.experiment.workdir import UNITS
 
-FOLDER = "units"
 _STATE = "['state']['"
 
 
@@ -78,7 +78,7 @@ def unit_result(
 
 def unit_path(workdir: Path, unit: Unit) -> Path:
     """Returns the file of a unit."""
-    return workdir / FOLDER / f"{unit.name}.ckpt"
+    return workdir / UNITS / f"{unit.name}.ckpt"
 
 
 def save_unit(workdir: Path, fingerprint: str, unit: Unit, result: UnitResult) -> None:
