@@ -143,10 +143,10 @@ def test_what_a_study_cannot_do_is_said_before_anything_is_written(
 
 def test_a_study_and_a_run_have_a_folder_each(whole, config, tmp_path):
     workdir, _ = whole
-    with pytest.raises(ConfigError, match="holds a study. A run needs a folder"):
+    with pytest.raises(ConfigError, match=r"holds a study\. A run needs a folder"):
         refuse_other(workdir, config)
     (tmp_path / "metrics.jsonl").touch()
-    with pytest.raises(ConfigError, match="holds a run. A study needs a folder"):
+    with pytest.raises(ConfigError, match=r"holds a run\. A study needs a folder"):
         study(config, tmp_path)
 
 
