@@ -1,0 +1,72 @@
+"""The page of a study's numbers in the documentation, made of the files that the study wrote.
+
+    python -m benchmarks study_page --out docs/mnist_c_tables.md studies/mnist_c_linear …
+
+A section for each workdir, in the order given: the command that made it, as its `config.json` tells
+it, then the tables and the reading of its `summary.json`. Nothing on the page is typed by hand.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from amtl_jax.experiment.config import Config, ConfigError, from_plain
+from amtl_jax.experiment.loading import load_config, shipped_configs
+from amtl_jax.experiment.overrides import options_of
+from amtl_jax.experiment.page.studies import Study, read_studies
+from amtl_jax.experiment.study_text import markdown
+from amtl_jax.files import write_atomically
+
+_INTRO = """# Tables of the MNIST-C studies
+
+Made by `python -m benchmarks study_page` from the files that the studies wrote; do not edit.
+[The MNIST-C study](mnist_c.md) says what they mean. All numbers are of **regenerated** MNIST-C.
+"""
+_NOT_SHOWN = {"--data.root", "--data.tfds"}  # where the files lie
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks study_page")
+    parser.add_argument("workdirs", nargs="+", type=Path, help="folders of finished studies")
+    parser.add_argument("--out", type=Path, required=True, help="the page")
+    options = parser.parse_args(argv)
+    studies = [read_studies([workdir]) for workdir in options.workdirs]
+    text = "\n".join([_INTRO, *map(section, studies)])
+    write_atomically(options.out, text.encode())
+
+
+def section(study: Study) -> str:
+    """The part of the page that a study has, as Markdown."""
+    summary = study.summary
+    versions = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
+    return (
+        f"## {summary['name']}\n\n```sh\n{command_of(study.config)}\n```\n\n"
+        f"On {summary['device']}; {versions}.\n\n{markdown(summary, heading='###')}"
+    )
+
+
+def command_of(plain: dict[str, Any]) -> str:
+    """The command that runs a config: its name, and what differs from the shipped one.
+
+    Raises:
+      ConfigError: if no shipped config has its name.
+    """
+    plain = {name: plain[name] for name in plain.keys() & _fields()}
+    config = from_plain(plain)
+    if config.name not in shipped_configs():
+        raise ConfigError(f"The study {config.name!r} is of no shipped config.")
+    usual = {option.flag: option.default for option in options_of(load_config(config.name))}
+    words = [f"amtl study {config.name} --data.root mnist_c"]
+    for option in options_of(config):
+        if option.flag not in _NOT_SHOWN and option.default != usual.get(option.flag):
+            value = option.default
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words.append(f"{option.flag} {shown}")
+    return " \\\n    ".join(words)
+
+
+def _fields() -> set[str]:
+    return {field.name for field in dataclasses.fields(Config)}

@@ -1,0 +1,44 @@
+"""The documentation's page of a study holds what the study's files hold."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from amtl_jax.experiment.config import ConfigError, StudyConfig, to_plain
+from amtl_jax.experiment.loading import load_config
+from benchmarks.__main__ import main
+from benchmarks.study_page import command_of
+
+sys.path.append(str(Path(__file__).parent / "experiment"))
+from fabricated_study import fabricate
+
+
+def test_the_page_has_every_study_with_its_command_and_numbers(tmp_path, monkeypatch):
+    summary = fabricate(tmp_path / "study", corruptions=2, digits=2, name="mnist_c_linear")
+    config = load_config("mnist_c_linear")
+    config = dataclasses.replace(config, study=StudyConfig(seeds=(4, 5)))
+    (tmp_path / "study" / "config.json").write_text(json.dumps(to_plain(config)))
+    out = tmp_path / "page.md"
+    words = ["benchmarks", "study_page", "--out", str(out), str(tmp_path / "study")]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    text = out.read_text()
+    assert "## mnist_c_linear" in text
+    assert "--study.seeds 4 5" in text
+    accuracy = summary["cells"][0]["arms"]["uniform"]["metrics"]["accuracy"]
+    assert f"{100 * accuracy:.2f}%" in text
+    for sentence in summary["reading"]:
+        assert sentence[:30] in text
+
+
+def test_a_command_names_what_differs_from_the_shipped_config_alone():
+    config = load_config("mnist_c_linear")
+    assert command_of(to_plain(config)) == "amtl study mnist_c_linear --data.root mnist_c"
+    changed = dataclasses.replace(config, budget=20, num_target=100)
+    command = command_of(json.loads(json.dumps(to_plain(changed))))
+    assert command.split("\\\n    ")[1:] == ["--num-target 100 ", "--budget 20"]
+    with pytest.raises(ConfigError, match="'own' is of no shipped config"):
+        command_of(to_plain(dataclasses.replace(config, name="own")))
