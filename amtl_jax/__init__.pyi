@@ -54,6 +54,8 @@ from amtl_jax.encoders.mlp import MLPEncoder as MLPEncoder
 from amtl_jax.encoders.mlp import mlp_encoder as mlp_encoder
 from amtl_jax.encoders.modules import check_rows as check_rows
 from amtl_jax.encoders.modules import module_encoder as module_encoder
+from amtl_jax.encoders.scaled import ScaledInputs as ScaledInputs
+from amtl_jax.encoders.scaled import scaled_encoder as scaled_encoder
 from amtl_jax.encoding import encode as encode
 from amtl_jax.encoding import encode_live as encode_live
 from amtl_jax.encoding import encode_rows as encode_rows
@@ -92,6 +94,7 @@ from amtl_jax.experiment.run import run as run
 from amtl_jax.fitted import ActiveFit as ActiveFit
 from amtl_jax.fitting.frozen import frozen_fitter as frozen_fitter
 from amtl_jax.fitting.gram import gram_fitter as gram_fitter
+from amtl_jax.fitting.joint_descent import joint_descent_fitter as joint_descent_fitter
 from amtl_jax.fitting.lbfgs import lbfgs_fitter as lbfgs_fitter
 from amtl_jax.fitting.minibatch import minibatch_fitter as minibatch_fitter
 from amtl_jax.fitting.penalty import fit_with_penalty as fit_with_penalty

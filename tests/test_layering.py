@@ -46,7 +46,7 @@ ALLOWED = {
     "head_calibration": {"types", "centred_stats", "forecast", "knowledge"},
     "paired_risk": {"types", "forecast", "knowledge"},
     "strategies": {"types", "relevance", "diagnosis", "design", "knowledge"},
-    "fitting": {"types", "heads", "encoding"},
+    "fitting": {"types", "encoders", "heads", "encoding"},
     "round_plan": {"types", "planning"},
     "plan_split": {"types", "design", "knowledge", "relevance"},
     "plan_search": {"types", "forecast", "knowledge", "plan_split"},

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from amtl_jax.types import Array, Encoder, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
+_MAX_COLUMNS = 4
 
 
 def task_sums(batch: TaskBatch, num_tasks: int) -> tuple[Array, Array, Array]:
@@ -40,6 +41,25 @@ def input_moments(batch: TaskBatch, rows: Array, num_tasks: int) -> Array:
     weighted = batch.weight[..., None] * rows
     products = jnp.einsum("brd,bro->bdo", batch.x, weighted, precision=_PRECISION)
     return jax.ops.segment_sum(products, batch.task, num_tasks)
+
+
+def rows_times(x: Array, theta: Array) -> Array:
+    """`[B, R, D]` times `[B, D, P]`, both per block, to `[B, R, P]`."""
+
+    def at_once(x, theta):
+        return jnp.einsum("brd,bdp->brp", x, theta, precision=_PRECISION)
+
+    def by_column(x, theta):
+        columns = [
+            jnp.einsum("brd,bd->br", x, theta[..., column], precision=_PRECISION)
+            for column in range(theta.shape[-1])
+        ]
+        return jnp.stack(columns, axis=-1)
+
+    if theta.shape[-1] > _MAX_COLUMNS:
+        return at_once(x, theta)
+    # A CPU has fast matrix-vector products, even read twice; elsewhere one read is what counts.
+    return jax.lax.platform_dependent(x, theta, cpu=by_column, default=at_once)
 
 
 def spectral_kernel(batch: TaskBatch, num_features: int, num_tasks: int, intercept: bool) -> Array:

@@ -16,6 +16,7 @@ from amtl_jax.fitting.factors import (
     check_descent,
     input_moments,
     product,
+    rows_times,
     spectral_start,
     task_means,
 )
@@ -30,7 +31,6 @@ from amtl_jax.heads import head_stats, solve_heads
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
-_MAX_COLUMNS = 4
 
 
 def lbfgs_fitter(
@@ -94,28 +94,9 @@ def lbfgs_fitter(
 
 def _forward(batch: TaskBatch, mean: Array, theta: Array) -> Array:
     """Centred predictions `(x − mean)ᵀθ` of every row: `[M, D, P]` to `[B, R, P]`."""
-    product = _rows_times(batch.x, theta[batch.task])
+    product = rows_times(batch.x, theta[batch.task])
     shift = jnp.einsum("md,mdp->mp", mean, theta, precision=_PRECISION)
     return product - shift[batch.task][:, None, :]
-
-
-def _rows_times(x: Array, theta: Array) -> Array:
-    """`[B, R, D]` times `[B, D, P]`, both per block, to `[B, R, P]`."""
-
-    def at_once(x, theta):
-        return jnp.einsum("brd,bdp->brp", x, theta, precision=_PRECISION)
-
-    def by_column(x, theta):
-        columns = [
-            jnp.einsum("brd,bd->br", x, theta[..., column], precision=_PRECISION)
-            for column in range(theta.shape[-1])
-        ]
-        return jnp.stack(columns, axis=-1)
-
-    if theta.shape[-1] > _MAX_COLUMNS:
-        return at_once(x, theta)
-    # A CPU has fast matrix-vector products, even read twice; elsewhere one read is what counts.
-    return jax.lax.platform_dependent(x, theta, cpu=by_column, default=at_once)
 
 
 def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, tolerance, memory, window):
