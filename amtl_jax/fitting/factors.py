@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.encoders.scaled import ScaledInputs
 from amtl_jax.types import Array, Encoder, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -79,7 +80,15 @@ def spectral_start(
     """Returns `Fitter.init` of a linear encoder: the kernel of `spectral_kernel`.
 
     It raises `ValueError`, in the words of the fitter `name`, where inputs are not vectors.
+
+    Raises:
+      ValueError: if the encoder scales its inputs, which these fits read as they are.
     """
+    if isinstance(encoder.apply, ScaledInputs):
+        raise ValueError(
+            f"{name} reads inputs as they are, got an encoder that multiplies them by "
+            f"{encoder.apply.scale:g}: leave scaled_encoder out, or use joint_descent_fitter."
+        )
 
     def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
         del key, penalty  # the start is deterministic, and its size does not matter to a fit

@@ -85,7 +85,7 @@ def joint_descent_fitter(
         def penalty_of(point: _Point) -> Array:
             return strength * (squared_norm(point.encoder) + jnp.sum(point.weight**2))
 
-        def step(carry: tuple[Any, Any], _: None):
+        def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Array]:
             point, state = carry
             gradient: Any = jax.tree.map(jnp.add, of_rows(point), jax.grad(penalty_of)(point))
             updates, state = optimizer.update(gradient, state, point)
