@@ -92,8 +92,9 @@ _EXPORTS = {
     "experiment.campaign_types": (
         "CampaignError Delivery DeliveryError Receipt Refused Request Status"
     ),
-    "experiment.config": "Config ConfigError EncoderConfig FitConfig FloorConfig StudyConfig",
+    "experiment.config": "Config ConfigError FloorConfig StudyConfig",
     "experiment.data_config": "DigitsConfig MnistCConfig SyntheticConfig TableConfig",
+    "experiment.fit_config": "EncoderConfig FitConfig",
     "experiment.loading": "load_config",
     "experiment.model": "Model load",
     "experiment.model_files": "ModelError",

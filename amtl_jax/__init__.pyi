@@ -73,14 +73,14 @@ from amtl_jax.experiment.campaign_types import Request as Request
 from amtl_jax.experiment.campaign_types import Status as Status
 from amtl_jax.experiment.config import Config as Config
 from amtl_jax.experiment.config import ConfigError as ConfigError
-from amtl_jax.experiment.config import EncoderConfig as EncoderConfig
-from amtl_jax.experiment.config import FitConfig as FitConfig
 from amtl_jax.experiment.config import FloorConfig as FloorConfig
 from amtl_jax.experiment.config import StudyConfig as StudyConfig
 from amtl_jax.experiment.data_config import DigitsConfig as DigitsConfig
 from amtl_jax.experiment.data_config import MnistCConfig as MnistCConfig
 from amtl_jax.experiment.data_config import SyntheticConfig as SyntheticConfig
 from amtl_jax.experiment.data_config import TableConfig as TableConfig
+from amtl_jax.experiment.fit_config import EncoderConfig as EncoderConfig
+from amtl_jax.experiment.fit_config import FitConfig as FitConfig
 from amtl_jax.experiment.loading import load_config as load_config
 from amtl_jax.experiment.model import Model as Model
 from amtl_jax.experiment.model import load as load

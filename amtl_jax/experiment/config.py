@@ -10,6 +10,8 @@ from amtl_jax.experiment.data_config import DigitsConfig as DigitsConfig
 from amtl_jax.experiment.data_config import MnistCConfig as MnistCConfig
 from amtl_jax.experiment.data_config import SyntheticConfig as SyntheticConfig
 from amtl_jax.experiment.data_config import TableConfig as TableConfig
+from amtl_jax.experiment.fit_config import EncoderConfig as EncoderConfig
+from amtl_jax.experiment.fit_config import FitConfig as FitConfig
 
 ArmName = Literal[
     "target_only", "pooled", "uniform", "a_mtrl", "l1_a_mtrl", "c_optimal", "alignment"
@@ -18,71 +20,6 @@ ArmName = Literal[
 
 class ConfigError(ValueError):
     """A config that does not exist, does not fit together, or belongs to another workdir."""
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The representation.
-
-    Attributes:
-      kind: `linear`; `mlp`, ReLU layers; `conv`, 3×3 ReLU convolutions, max-pool and a dense
-        layer, for images; `identity`, for inputs that are frozen embeddings; `module`, a linen
-        module of your own, which `get_encoder()` beside `get_config()` returns.
-      num_features: features of the representation, K; `aic`, for `linear`: in every fit as many as
-        Akaike's criterion finds, up to 50 and one less than there are inputs; None: 50, for
-        `linear` at most as many as inputs, for `identity` the inputs.
-      widths: hidden widths of `mlp`, channels of `conv`; None: (256,) and (32, 64).
-      pool_each: whether `conv` pools after every convolution, not only after the last.
-      module: how a module of your own prints; filled in by `run`.
-    """
-
-    kind: Literal["linear", "mlp", "conv", "identity", "module"] = "linear"
-    num_features: int | Literal["aic"] | None = None
-    widths: tuple[int, ...] | None = None
-    pool_each: bool = False
-    module: str | None = None
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How the representation is fitted.
-
-    Attributes:
-      method: `lbfgs` (joint, with a spectral start; linear encoders) or `variable_projection`;
-        None: lbfgs for linear encoders, variable projection for the others.
-      num_steps: most steps of one fit: gradient passes of lbfgs, optimiser steps of variable
-        projection.
-      tolerance: lbfgs stops when `window` steps lowered the objective by less than this share.
-      window: of lbfgs, see `tolerance`; so many steps are made at least.
-      optimizer: of variable projection.
-      learning_rate: of the optimiser.
-      schedule: of the learning rate: constant, or a cosine to 0 over num_steps.
-      batch_rows: rows of a minibatch of variable projection, in whole blocks; None: all rows.
-      stop_share: share of the source rows held out to stop minibatch fits early; 0: no stopping.
-      patience: passes over the rows without a better held-out error before a fit stops.
-      warm_start: whether a round's fit starts where that of the round before ended.
-      intercept: whether heads have an unpenalised intercept.
-      weigh_noise: whether every task counts by one over the noise of its labels, as an earlier fit
-        estimates it; for sources whose labels differ much in quality.
-      penalty: λ of the objective; None: chosen on held-out source rows in the first round.
-      penalties: the grid λ is chosen from, strongest first.
-    """
-
-    method: Literal["lbfgs", "variable_projection"] | None = None
-    num_steps: int = 100
-    tolerance: float = 1e-3
-    window: int = 10
-    optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = 0.01
-    schedule: Literal["constant", "cosine"] = "constant"
-    batch_rows: int | None = None
-    stop_share: float = 0.1
-    patience: int = 3
-    warm_start: bool = True
-    intercept: bool = True
-    weigh_noise: bool = False
-    penalty: float | None = None
-    penalties: tuple[float, ...] = (1e-2, 3.1623e-3, 1e-3, 3.1623e-4, 1e-4, 3.1623e-5, 1e-5)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from amtl_jax.encoders.identity import identity_encoder
 from amtl_jax.encoders.linear import linear_encoder
 from amtl_jax.encoders.mlp import mlp_encoder
 from amtl_jax.encoders.modules import check_rows, module_encoder
-from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig
+from amtl_jax.encoders.scaled import scaled_encoder
+from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig, FitConfig
 from amtl_jax.fitting.frozen import frozen_fitter
+from amtl_jax.fitting.joint_descent import joint_descent_fitter
 from amtl_jax.fitting.lbfgs import lbfgs_fitter
 from amtl_jax.fitting.minibatch import minibatch_fitter
 from amtl_jax.fitting.variable_projection import variable_projection_fitter
@@ -66,6 +68,8 @@ def encoder_from_settings(
             "the kind 'module', from get_encoder() in the config file or as run(..., encoder=...)."
         )
     encoder = _encoder_of(settings, input_shape, module)
+    if settings.input_scale != 1:
+        encoder = scaled_encoder(encoder, settings.input_scale)
     # What does not fit the inputs comes up here, before anything is computed or written.
     if settings.kind != "module":
         row = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
@@ -133,10 +137,9 @@ def build_fitter(config: Config, encoder: Encoder, num_tasks: int, num_inputs: i
     if fit.method == "lbfgs" or (fit.method is None and kind == "linear"):
         own = {"num_steps": fit.num_steps, "tolerance": fit.tolerance, "window": fit.window}
         return lbfgs_fitter(encoder, **own, **options)
-    rate = fit.learning_rate
-    if fit.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(rate, fit.num_steps)
-    optimizer = optax.adam(rate) if fit.optimizer == "adam" else optax.sgd(rate, momentum=0.9)
+    optimizer = _optimizer(fit)
+    if fit.method == "joint":
+        return joint_descent_fitter(encoder, optimizer, num_steps=fit.num_steps, **options)
     if fit.batch_rows is None:
         return variable_projection_fitter(encoder, optimizer, num_steps=fit.num_steps, **options)
     return minibatch_fitter(
@@ -148,3 +151,15 @@ def build_fitter(config: Config, encoder: Encoder, num_tasks: int, num_inputs: i
         patience=fit.patience,
         **options,
     )
+
+
+def _optimizer(fit: FitConfig) -> optax.GradientTransformation:
+    """The optimiser with its schedule."""
+    rate = fit.learning_rate
+    if fit.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, fit.num_steps)
+    elif fit.schedule == "step":
+        rate = optax.exponential_decay(rate, fit.decay_steps, fit.decay, staircase=True)
+    if fit.optimizer == "adadelta":
+        return optax.adadelta(rate)  # rho 0.9 and epsilon 1e-6, those of PyTorch
+    return optax.adam(rate) if fit.optimizer == "adam" else optax.sgd(rate, momentum=0.9)

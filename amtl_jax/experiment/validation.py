@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Literal
 
-from amtl_jax.experiment.config import Config, ConfigError, shown
+from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig, FitConfig, shown
 from amtl_jax.experiment.data_checks import check_data
 from amtl_jax.experiment.study_checks import check_study
 from amtl_jax.experiment.value_checks import LARGEST, LARGEST_FLOAT, MOST_DRAWS, WIDEST, Checks
@@ -105,6 +105,8 @@ def _value_problems(config: Config) -> list[str]:
     within("fit.window", 1, LARGEST)
     within("fit.penalty", 0, LARGEST_FLOAT)
     expect(0 < fit.learning_rate <= LARGEST_FLOAT, "fit.learning_rate", "positive, and float32")
+    expect(0 < fit.decay <= 1, "fit.decay", "above 0 and at most 1")
+    within("fit.decay_steps", 1, LARGEST)
     falling = list(fit.penalties) == sorted(fit.penalties, reverse=True)
     positive = len(fit.penalties) > 0 and min(fit.penalties) > 0
     expect(positive and falling, "fit.penalties", "positive, strongest first")
@@ -115,6 +117,8 @@ def _value_problems(config: Config) -> list[str]:
     if config.encoder.num_features != "aic":
         within("encoder.num_features", 1, WIDEST)
     within("encoder.widths", 1, WIDEST)
+    scale = config.encoder.input_scale
+    expect(0 < scale <= LARGEST_FLOAT, "encoder.input_scale", "positive, and float32")
     check_data(checks, config)
     check_study(checks, config)
     return checks.problems + _floor_problems(config) + _encoder_problems(config)
@@ -155,18 +159,38 @@ def _encoder_problems(config: Config) -> list[str]:
             "encoder.num_features aic is for the linear encoder, fitted by lbfgs: give a number "
             f"for encoder.kind {kind!r} and fit.method {fit.method!r}"
         )
+    return problems + _fit_problems(encoder, fit)
+
+
+def _fit_problems(encoder: EncoderConfig, fit: FitConfig) -> list[str]:
+    """What does not go together in a fit, and with the encoder that it is for."""
+    kind, problems = encoder.kind, []
+    is_lbfgs = fit.method == "lbfgs" or (fit.method is None and kind == "linear")
     if kind == "identity":
         for name in ("method", "batch_rows"):
             if getattr(fit, name) is not None:
                 problems.append(f"fit.{name} is without effect: nothing is trained for identity")
-    elif kind == "linear" and fit.method != "variable_projection" and fit.batch_rows is not None:
-        problems.append(
-            "fit.batch_rows is for variable projection; the linear encoder is fitted by lbfgs: "
-            "set fit.method variable_projection"
-        )
-    elif fit.method == "lbfgs" and kind != "linear":
+    elif fit.method == "joint":
+        if fit.batch_rows is not None:
+            problems.append("fit.batch_rows is for variable projection; joint takes all rows")
+        if fit.weigh_noise:
+            problems.append(
+                "fit.weigh_noise is for fits that solve their heads: set fit.method lbfgs or "
+                "variable_projection"
+            )
+    elif is_lbfgs and kind != "linear":
         problems.append(
             f"fit.method lbfgs is for the linear encoder, got encoder.kind {kind!r}: set "
             "fit.method variable_projection"
+        )
+    elif is_lbfgs and encoder.input_scale != 1:
+        problems.append(
+            "encoder.input_scale is for fit.method joint and variable_projection; the linear "
+            "encoder is fitted by lbfgs, which reads inputs as they are"
+        )
+    elif is_lbfgs and fit.batch_rows is not None:
+        problems.append(
+            "fit.batch_rows is for variable projection; the linear encoder is fitted by lbfgs: "
+            "set fit.method variable_projection"
         )
     return problems
