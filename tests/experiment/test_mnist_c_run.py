@@ -14,7 +14,14 @@ from amtl_jax.data.corruptions import CORRUPTIONS
 from amtl_jax.experiment import data_digest as digests
 from amtl_jax.experiment.build import build_problem
 from amtl_jax.experiment.campaign import start_campaign
-from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig, FitConfig, MnistCConfig
+from amtl_jax.experiment.config import (
+    Config,
+    ConfigError,
+    EncoderConfig,
+    FitConfig,
+    FloorConfig,
+    MnistCConfig,
+)
 from amtl_jax.experiment.data_digest import data_digest
 from amtl_jax.experiment.examples import read_examples
 from amtl_jax.experiment.loading import load_config, shipped_configs
@@ -53,6 +60,7 @@ def test_shrunk_and_resumed(archive, tmp_path, quick_compiles, name):
         budget=600,
         schedule=(1.0,),
         rounds="pooled",  # what only a study can do otherwise
+        floor=FloorConfig(),
         arms=("target_only", "a_mtrl"),
         num_resamples=50,
         encoder=encoder,
