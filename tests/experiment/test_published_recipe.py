@@ -83,8 +83,8 @@ def test_the_presets_differ_in_the_encoder_alone(name):
     check(dataclasses.replace(config, data=MnistCConfig(root="b")))
     # A round's own samples alone, the exploration free; no target in any fit; plain least squares.
     assert config.rounds == "last"
-    assert not (config.target_in_fit or config.target_in_final_fit)
-    assert not (config.fit.penalty or config.fit.warm_start or config.fit.weigh_noise)
+    assert (config.target_in_fit, config.target_in_final_fit) == (False, False)
+    assert (config.fit.penalty, config.fit.warm_start) == (0.0, False)
     assert sum(config.schedule) == config.budget
     assert config.encoder.input_scale == 255.0
     same = dataclasses.replace(config, name=linear.name, encoder=linear.encoder)
