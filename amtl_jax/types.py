@@ -198,7 +198,8 @@ class FitResult(NamedTuple):
 
     Attributes:
       params: the encoder's parameters.
-      heads: `[M, K, O]` closed-form ridge heads on the fitted features, ridge λN.
+      heads: `[M, K, O]` closed-form ridge heads on the fitted features, ridge λN; those of
+        `joint_descent_fitter` are where its descent ended.
       stats: head statistics on the fitted features.
       objective: `[]` (1/N) Σ ω (y − c − phi(x)ᵀw)² + λ(‖phi‖² + ‖W‖²).
       loss: `[]` its first term, the weighted mean squared error.

@@ -13,7 +13,11 @@ Ours: 1,000 steps (theirs are not known), one rate in all rounds (theirs falls b
 round to round), the target's head by leave-one-out ridge (theirs descends too), samples and
 target rows that are drawn at random and are disjoint.
 
-Not measured yet.
+This is far from the optimum. Of 50,625 even rows the training error is .045 after 300 steps, .040
+after 1,000 and .035 after 3,000, where L-BFGS without a penalty to speak of gets below .01; rates
+of 0.1 and 1 end no lower. A fit takes half a minute on two cores, a target about four minutes.
+
+Results: not measured yet.
 """
 
 from amtl_jax.experiment.config import (
