@@ -197,7 +197,7 @@ def test_wrong_usage_is_one_line(capsys, argv, parts):
         ("--data.scenario best", "{gauss, one, spread, dup, dup2, noise, mis}, got 'best'"),
         ("--fit.intercept maybe", "--fit.intercept expects {True, False}, got 'maybe'"),
         ("--fit.penalty x", "--fit.penalty expects FLOAT or None, got 'x'"),
-        ("--seeds 1 --fit.method adam --level 0.9", "{lbfgs, variable_projection} or None"),
+        ("--seeds 1 --fit.method adam --level 0.9", "{lbfgs, variable_projection, joint} or None"),
         ("--schedule a b", "--schedule expects FLOAT ..., got 'a b'"),
         ("--encoder.widths 3 x", "--encoder.widths expects INT ... or None, got '3 x'"),
         ("--encoder.kind module", "get_encoder()"),

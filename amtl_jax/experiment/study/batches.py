@@ -5,7 +5,7 @@ import math
 import jax
 
 from amtl_jax.experiment.config import Config
-from amtl_jax.experiment.study.campaigns import Field
+from amtl_jax.experiment.study.field import Field
 from amtl_jax.packing import default_block_rows, max_blocks
 
 _COPIES = 3  # of a campaign's batch that a fit holds at a time, with room to spare

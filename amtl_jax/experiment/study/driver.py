@@ -18,22 +18,21 @@ from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.study.all_data import all_data_fit
 from amtl_jax.experiment.study.arms import ALL_DATA, SAME_DIGIT, TARGET_ONLY, UNIFORM
 from amtl_jax.experiment.study.batches import batch_size
-from amtl_jax.experiment.study.campaigns import (
-    ArmRound,
-    Field,
-    Shared,
-    fit_shared,
-    heads_of,
-    rule_rounds,
-    same_digit_round,
-    shared_template,
-    uniform_rounds,
-)
+from amtl_jax.experiment.study.field import ArmRound, Field
 from amtl_jax.experiment.study.grid import Context, Grid, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
 from amtl_jax.experiment.study.outputs import StudyResult, study_result, write_outputs
 from amtl_jax.experiment.study.pools import Places, Pools, device_pools, places_of
 from amtl_jax.experiment.study.programs import Parts, Programs, make_programs, study_parts
+from amtl_jax.experiment.study.rule_rounds import rule_rounds
+from amtl_jax.experiment.study.uniform_rounds import (
+    Shared,
+    fit_shared,
+    heads_of,
+    same_digit_round,
+    shared_template,
+    uniform_rounds,
+)
 from amtl_jax.experiment.study.units import UnitResult, restore, save_unit, unit_result
 from amtl_jax.experiment.study_text import closing
 from amtl_jax.experiment.validation import check

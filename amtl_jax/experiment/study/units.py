@@ -10,7 +10,7 @@ import numpy as np
 from amtl_jax.experiment import checkpoint
 from amtl_jax.experiment.checkpoint import Checkpoint, CheckpointError
 from amtl_jax.experiment.evaluate import evaluate
-from amtl_jax.experiment.study.campaigns import ArmRound
+from amtl_jax.experiment.study.field import ArmRound
 from amtl_jax.experiment.study.grid import Grid, Unit
 from amtl_jax.experiment.study_rows import METRICS, Row
 from amtl_jax.experiment.workdir import UNITS
@@ -123,19 +123,22 @@ def load_unit(workdir: Path, fingerprint: str, unit: Unit) -> UnitResult:
 
 
 def restore(workdir: Path, fingerprint: str, units: Iterable[Unit]) -> dict[Unit, UnitResult]:
-    """Loads all good units; a damaged one is named in a warning and computed anew.
+    """Loads all good units; damaged ones are named in a warning and computed anew.
 
     Raises:
       OSError: if a file cannot be read.
     """
-    found = {}
+    found, errors = {}, []
     for unit in units:
         if not unit_path(workdir, unit).exists():
             continue
         try:
             found[unit] = load_unit(workdir, fingerprint, unit)
         except CheckpointError as error:
-            warnings.warn(f"{error} This unit is computed again.", stacklevel=2)
+            errors.append(error)
+    if errors:
+        more = f" So are {len(errors) - 1:,} more." if len(errors) > 1 else ""
+        warnings.warn(f"{errors[0]} This unit is computed again.{more}", stacklevel=2)
     return found
 
 

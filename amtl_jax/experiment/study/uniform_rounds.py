@@ -1,0 +1,202 @@
+"""What the targets of a context share: uniform rounds, and heads on one representation."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from amtl_jax.allocation import allocate
+from amtl_jax.experiment.study.arms import SAME_DIGIT, UNIFORM, known_split
+from amtl_jax.experiment.study.field import ArmRound, Field, fit_sources, not_finite
+from amtl_jax.experiment.study.programs import FitState, empty_batch
+from amtl_jax.types import Array, LearnerState, TaskBatch
+
+
+class Shared(NamedTuple):
+    """What the targets of a context share: the uniform rounds. A plain tree of arrays.
+
+    Attributes:
+      first: the fit of the first round, a `PenaltyFit`.
+      penalties: `[R']` λ of each of the `rounds`, chosen on held-out rows unless given.
+      held_out_losses: `[R']` held-out error at it.
+      params: encoder parameters after each of the `rounds`.
+      rounds: `[R']` int32 the rounds that were fitted: all where rounds are pooled, else the first
+        and the last.
+      counts: `[R', M]` int32 samples bought in them.
+      seconds: `[R']` what each took.
+    """
+
+    first: Any
+    penalties: np.ndarray
+    held_out_losses: np.ndarray
+    params: tuple[Any, ...]
+    rounds: np.ndarray
+    counts: np.ndarray
+    seconds: np.ndarray
+
+
+def fit_shared(field: Field) -> Shared:
+    """Samples uniformly and fits, round by round.
+
+    What λ is best falls as samples grow, whichever target they are for. Where none is given it is
+    chosen on held-out rows of the first and of the last round, and interpolated between, a power of
+    the number of samples; the arms of all targets have that of the uniform round of their size.
+    """
+    num_rounds = len(field.budgets)
+    wanted = range(num_rounds) if field.is_pooled else sorted({0, num_rounds - 1})
+    counts, spent = _uniform_counts(field)
+    given, unknown = field.parts.config.fit.penalty, jnp.float32(jnp.nan)
+    state = FitState.of(_fresh(field))
+    found: dict[int, Any] = {}
+    seconds: dict[int, float] = {}
+    for index in sorted(wanted, key=lambda index: (0 < index < num_rounds - 1, index)):
+        started = time.monotonic()
+        before = found.get(max((one for one in found if one < index), default=-1))
+        penalty = unknown
+        if given is not None:
+            penalty = jnp.float32(given)
+        elif 0 < index < num_rounds - 1:
+            penalty = _between(field, index, found[0].penalty, found[num_rounds - 1].penalty)
+        own = state._replace(round=jnp.int32(index), penalty=penalty)
+        if before is not None:
+            own = own._replace(params=before.fit.params, held_out_loss=before.held_out_loss)
+        slots = field.slots(index, counts[index], spent[index])
+        (found[index],) = fit_sources(field, UNIFORM, index, [(own, slots)])
+        seconds[index] = time.monotonic() - started
+    fits = [found[index] for index in wanted]
+    return Shared(
+        found[0],
+        np.asarray([one.penalty for one in fits]),
+        np.asarray([one.held_out_loss for one in fits]),
+        tuple(one.fit.params for one in fits),
+        np.asarray(wanted, np.int32),
+        np.stack([counts[index] for index in wanted]),
+        np.asarray([seconds[index] for index in wanted]),
+    )
+
+
+def _fresh(field: Field) -> LearnerState:
+    shape = field.places.source.input_shape
+    return field.programs.base.init(field.round_key(0), empty_batch(shape))
+
+
+def _uniform_counts(field: Field) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """`[M]` samples that uniform buys in each round, and those it bought before."""
+    base, state = field.programs.base, _fresh(field)
+    counts, spent = [], []
+    for index in range(len(field.budgets)):
+        spent.append(np.asarray(state.spent))
+        counts.append(np.asarray(base.ask(field.round_key(index), state)))
+        state = state._replace(
+            round=state.round + 1,
+            spent=jnp.asarray(spent[-1] + counts[-1]),
+            paid=jnp.asarray(sum(field.budgets[: index + 1]), state.paid.dtype),
+        )
+    return counts, spent
+
+
+def _between(field: Field, index: int, first: Array, last: Array) -> Array:
+    """λ of a round between the first and the last: λ ∝ a power of the number of samples."""
+    sizes = np.log([field.charged(one) for one in (0, index, len(field.budgets) - 1)])
+    share = (sizes[1] - sizes[0]) / (sizes[2] - sizes[0]) if sizes[2] != sizes[0] else 0.0
+    return jnp.float32(float(first) ** (1 - share) * float(last) ** share)
+
+
+def shared_template(field: Field) -> Shared:
+    """Structure, shapes and dtypes of what `fit_shared` returns."""
+    base, places = field.programs.base, field.places
+    num_rounds, num_sources = len(field.budgets), len(places.label)
+    kept = num_rounds if field.is_pooled else len({0, num_rounds - 1})
+    shape = places.source.input_shape
+
+    def fit(x: Array, y: Array, weight: Array, task: Array) -> Any:
+        key, batch = jax.random.key(0), TaskBatch(x, y, weight, task)
+        return base.fit_sources(key, base.init(key, batch), batch)
+
+    first = jax.eval_shape(
+        fit,
+        jax.ShapeDtypeStruct((2, 8, *shape), np.float32),
+        jax.ShapeDtypeStruct((2, 8, 1), np.float32),
+        jax.ShapeDtypeStruct((2, 8), np.float32),
+        jax.ShapeDtypeStruct((2,), np.int32),
+    )
+    return Shared(
+        first,
+        np.zeros(kept, np.float32),
+        np.zeros(kept, np.float32),
+        (first.fit.params,) * kept,
+        np.zeros(kept, np.int32),
+        np.zeros((kept, num_sources), np.int32),
+        np.zeros(kept),
+    )
+
+
+def uniform_rounds(field: Field, shared: Shared, labels: Sequence[int]) -> list[list[ArmRound]]:
+    """The rounds of `uniform` for each of several targets of the context."""
+    rounds: list[list[ArmRound]] = [[] for _ in labels]
+    for place, index in enumerate(shared.rounds.tolist()):
+        found = heads_of(field, UNIFORM, index, labels, shared.params[place])
+        for own, (outputs, loss, seconds) in zip(rounds, found, strict=True):
+            own.append(
+                ArmRound(
+                    UNIFORM,
+                    index,
+                    field.charged(index),
+                    outputs,
+                    loss,
+                    seconds + float(shared.seconds[place]) / len(labels),
+                    shared.counts[place],
+                )
+            )
+    return rounds
+
+
+def heads_of(
+    field: Field, arm: str, index: int, labels: Sequence[int], params: Any = None
+) -> list[tuple[np.ndarray, float, float]]:
+    """Outputs on the test rows, leave-one-out error and seconds of every target's own head.
+
+    Args:
+      field: where.
+      arm: for the words of an error.
+      index: of the round, likewise.
+      labels: classes of the targets.
+      params: of the representation; None: the inputs themselves.
+    """
+    started = time.monotonic()
+    rows, classes = jnp.asarray(field.sample()), jnp.asarray(labels, jnp.int32)
+    program = field.programs.ridges if params is None else field.programs.heads
+    own = () if params is None else (params,)
+    outputs, losses, ok = program(*own, field.pools, rows, classes, field.places.test_x)
+    outputs, losses = np.asarray(outputs), np.asarray(losses)
+    if not bool(ok):
+        raise not_finite(field, arm, index)
+    seconds = (time.monotonic() - started) / len(labels)
+    return [(one, float(loss), seconds) for one, loss in zip(outputs, losses, strict=True)]
+
+
+def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
+    """One purchase that favours the sources of the target's class, fitted at the λ of uniform."""
+    started, places = time.monotonic(), field.places
+    index = len(field.budgets) - 1
+    budget = field.charged(index)
+    counts = np.asarray(
+        allocate(
+            known_split(SAME_DIGIT, places.label, label),
+            budget=budget,
+            capacity=places.source.capacity,
+        )
+    )
+    state = FitState.of(_fresh(field))._replace(
+        round=jnp.int32(1),
+        params=shared.first.fit.params,
+        penalty=jnp.asarray(shared.penalties[-1], jnp.float32),
+    )
+    slots = field.slots(index, counts, np.zeros_like(counts))
+    (found,) = fit_sources(field, SAME_DIGIT, index, [(state, slots)])
+    seconds = time.monotonic() - started
+    ((outputs, loss, own),) = heads_of(field, SAME_DIGIT, index, [label], found.fit.params)
+    return ArmRound(SAME_DIGIT, 0, budget, outputs, loss, seconds + own, counts)
