@@ -48,7 +48,7 @@ def rule_rounds(
         found = opened.setdefault((rule.fit, is_plain), {}) if is_plain else {}
         last = len(rule.learner.budgets) - 1
         for index in range(last + 1):
-            campaigns = [_at_penalty(field, shared, one, index) for one in campaigns]
+            campaigns = [_prepared(field, shared, one, index) for one in campaigns]
             done = []
             for begin in range(0, len(campaigns), batch):
                 some = campaigns[begin : begin + batch]
@@ -64,8 +64,11 @@ def rule_rounds(
     return rounds
 
 
-def _at_penalty(field: Field, shared: Shared, one: _Campaign, index: int) -> _Campaign:
-    """A campaign whose next fit has λ of the uniform round that is nearest in size."""
+def _prepared(field: Field, shared: Shared, one: _Campaign, index: int) -> _Campaign:
+    """A campaign whose next fit has λ of the uniform round that is nearest in size.
+
+    The last fit also starts where that round's ended: its rows are as many, most of them the same.
+    """
     size = field.charged(index, one.rule.learner)
     sizes = [field.charged(index) for index in shared.rounds.tolist()]
     nearest = int(np.argmin(np.abs(np.log(sizes) - np.log(size))))
@@ -73,6 +76,8 @@ def _at_penalty(field: Field, shared: Shared, one: _Campaign, index: int) -> _Ca
         penalty=jnp.asarray(shared.penalties[nearest], one.state.penalty.dtype),
         held_out_loss=jnp.asarray(shared.held_out_losses[nearest], one.state.held_out_loss.dtype),
     )
+    if field.is_pooled and index == len(one.rule.learner.budgets) - 1:
+        state = state._replace(params=shared.params[nearest])
     return one._replace(state=state)
 
 

@@ -179,7 +179,7 @@ def heads_of(
 
 
 def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
-    """One purchase that favours the sources of the target's class, fitted at the λ of uniform."""
+    """One purchase that favours the sources of the target's class, fitted at the λ of uniform's last round."""
     started, places = time.monotonic(), field.places
     index = len(field.budgets) - 1
     budget = field.charged(index)
@@ -192,7 +192,7 @@ def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
     )
     state = FitState.of(_fresh(field))._replace(
         round=jnp.int32(1),
-        params=shared.first.fit.params,
+        params=shared.params[-1],
         penalty=jnp.asarray(shared.penalties[-1], jnp.float32),
     )
     slots = field.slots(index, counts, np.zeros_like(counts))
