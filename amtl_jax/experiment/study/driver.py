@@ -16,24 +16,16 @@ from amtl_jax.experiment.config import Config, ConfigError, TableConfig
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
 from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.study.all_data import all_data_fit
-from amtl_jax.experiment.study.arms import ALL_DATA, SAME_DIGIT, TARGET_ONLY, UNIFORM
-from amtl_jax.experiment.study.batches import batch_size
-from amtl_jax.experiment.study.field import ArmRound, Field
+from amtl_jax.experiment.study.arms import ALL_DATA, SAME_DIGIT
+from amtl_jax.experiment.study.field import Field
 from amtl_jax.experiment.study.grid import Context, Grid, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
 from amtl_jax.experiment.study.outputs import StudyResult, study_result, write_outputs
 from amtl_jax.experiment.study.pools import Places, Pools, device_pools, places_of
 from amtl_jax.experiment.study.programs import Parts, Programs, make_programs, study_parts
-from amtl_jax.experiment.study.rule_rounds import rule_rounds
-from amtl_jax.experiment.study.uniform_rounds import (
-    Shared,
-    fit_shared,
-    heads_of,
-    same_digit_round,
-    shared_template,
-    uniform_rounds,
-)
-from amtl_jax.experiment.study.units import UnitResult, restore, save_unit, unit_result
+from amtl_jax.experiment.study.targets import Ceiling, results_of
+from amtl_jax.experiment.study.uniform_rounds import Shared, fit_shared, shared_template
+from amtl_jax.experiment.study.units import UnitResult, restore, save_unit
 from amtl_jax.experiment.study_text import closing
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
@@ -101,11 +93,16 @@ def study(
     done = sum(unit in results for unit in wanted)
     observer.planned(_plan_line(stage, own, len(wanted)), done, len(wanted))
     for context in dict.fromkeys(unit.context for unit in wanted):
-        missing = [unit for unit in wanted if unit.context == context and unit not in results]
+        units = [unit for unit in wanted if unit.context == context]
+        missing = [unit for unit in units if unit not in results]
+        for unit in units:
+            if unit in results:
+                observer.kept(results[unit].rows)
         for unit, result in _run_context(stage, context, missing, observer):
             save_unit(workdir, stage.fingerprint, unit, result)
             results[unit] = result
             done += 1
+            observer.kept(result.rows)
             observer.finished(done, len(wanted))
         _context_path(stage, context.name).unlink(missing_ok=True)
     if len(results) == len(stage.grid.units()):
@@ -190,7 +187,6 @@ def _run_context(
     observer.working(f"{context.corruption}, budget {context.budget:,}, seed {context.seed}")
     joint = stage.config.price == "shared"
     places = places_of(stage.tasks, context.corruption, stage.shape, joint=joint)
-    device = jax.devices()[0].device_kind
     fields = {
         samples: Field(
             stage.parts,
@@ -206,46 +202,7 @@ def _run_context(
     everything = _all_data(stage, places, context) if ALL_DATA in stage.grid.arms else None
     for samples, field in fields.items():
         own = [unit for unit in units if unit.target_samples == samples]
-        labels = [int(unit.target.rpartition("_")[2]) for unit in own]
-        known = _known_arms(stage, field, shared, everything, labels)
-        batch = batch_size(stage.config, field)
-        targets = max(1, batch // max(len(field.programs.rules), 1))
-        for begin in range(0, len(own), targets):
-            some = slice(begin, begin + targets)
-            told = rule_rounds(field, shared, labels[some], batch)
-            for unit, label, fixed, rounds in zip(
-                own[some], labels[some], known[some], told, strict=True
-            ):
-                rounds = [*fixed, *rounds]
-                if SAME_DIGIT in stage.grid.arms:
-                    rounds.append(same_digit_round(field, shared, label))
-                yield unit, unit_result(unit, rounds, places.test_label, device)
-
-
-def _known_arms(
-    stage: Stage,
-    field: Field,
-    shared: Shared,
-    everything: tuple[Any, int, float] | None,
-    labels: Sequence[int],
-) -> list[list[ArmRound]]:
-    """Arms that look at nothing but the target sample, for each target of a context."""
-    rounds: list[list[ArmRound]] = [[] for _ in labels]
-    if TARGET_ONLY in stage.grid.arms:
-        found = heads_of(field, TARGET_ONLY, 0, labels)
-        for own, (outputs, loss, seconds) in zip(rounds, found, strict=True):
-            own.append(ArmRound(TARGET_ONLY, 0, 0, outputs, loss, seconds))
-    if UNIFORM in stage.grid.arms:
-        for own, more in zip(rounds, uniform_rounds(field, shared, labels), strict=True):
-            own += more
-    if everything is not None:
-        params, samples, fitted = everything
-        for own, (outputs, loss, seconds) in zip(
-            rounds, heads_of(field, ALL_DATA, 0, labels, params), strict=True
-        ):
-            seconds += fitted / stage.tasks.num_classes
-            own.append(ArmRound(ALL_DATA, 0, samples, outputs, loss, seconds))
-    return rounds
+        yield from results_of(field, stage.grid.arms, own, shared, everything)
 
 
 def _context_path(stage: Stage, name: str) -> Path:
@@ -268,7 +225,7 @@ def _shared(stage: Stage, field: Field) -> Shared:
     return shared
 
 
-def _all_data(stage: Stage, places: Places, context: Context) -> tuple[Any, int, float]:
+def _all_data(stage: Stage, places: Places, context: Context) -> Ceiling:
     """The fit to all source rows, which depends on the corruption alone."""
     path = _context_path(stage, f"{context.corruption}-{ALL_DATA}")
     identity = {"config": stage.fingerprint, "corruption": context.corruption, "arm": ALL_DATA}
@@ -279,11 +236,11 @@ def _all_data(stage: Stage, places: Places, context: Context) -> tuple[Any, int,
     if path.exists():
         try:
             one = checkpoint.load(path, template, identity=identity)
-            return one.state, one.record["samples"], one.record["seconds"]
+            return Ceiling(one.state, one.record["samples"], one.record["seconds"])
         except CheckpointError:
             pass  # computed again
     seed = stage.grid.seeds[0]
     params, samples, seconds = all_data_fit(stage.parts, stage.pools, places, seed)
     record = {"samples": samples, "seconds": seconds}
     checkpoint.save(path, template._replace(state=params, record=record), identity=identity)
-    return params, samples, seconds
+    return Ceiling(params, samples, seconds)

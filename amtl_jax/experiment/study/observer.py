@@ -3,10 +3,11 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from amtl_jax.experiment.progress import is_live
+from amtl_jax.experiment.study_rows import Row
 
 _PAUSE = 30.0  # seconds between lines
 
@@ -20,8 +21,11 @@ class StudyObserver:
     def working(self, text: str) -> None:
         """Hears what is computed now."""
 
+    def kept(self, rows: Sequence[Row]) -> None:
+        """Hears the lines of `results.csv` of a unit: those of a resumed study too, in order."""
+
     def finished(self, done: int, total: int) -> None:
-        """Hears that one more unit is kept."""
+        """Hears that one more unit is computed and kept."""
 
     def noted(self, text: str) -> None:
         """Hears what a person should know and nobody needs to act on."""

@@ -179,7 +179,7 @@ def heads_of(
 
 
 def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
-    """One purchase that favours the sources of the target's class, fitted at the λ of uniform's last round."""
+    """One purchase that favours the sources of the target's class, at the λ of uniform's last."""
     started, places = time.monotonic(), field.places
     index = len(field.budgets) - 1
     budget = field.charged(index)
