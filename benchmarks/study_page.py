@@ -2,8 +2,9 @@
 
     python -m benchmarks study_page --out docs/mnist_c_tables.md studies/mnist_c_linear …
 
-A section for each workdir, in the order given: the command that made it, as its `config.json` tells
-it, then the tables and the reading of its `summary.json`. Nothing on the page is typed by hand.
+A section for each workdir: the command that made it, as its `config.json` tells it, then the tables
+and the reading of its `summary.json`. Nothing on the page is typed by hand. A page that is there
+keeps its other sections: a study takes hours, and not all of them are at hand each time.
 """
 
 import argparse
@@ -24,6 +25,7 @@ _INTRO = """# Tables of the MNIST-C studies
 Made by `python -m benchmarks study_page` from the files that the studies wrote; do not edit.
 [The MNIST-C study](mnist_c.md) says what they mean. All numbers are of **regenerated** MNIST-C.
 """
+_START = "## "  # of a section
 _NOT_SHOWN = {"--data.root", "--data.tfds"}  # where the files lie
 
 
@@ -33,9 +35,25 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("workdirs", nargs="+", type=Path, help="folders of finished studies")
     parser.add_argument("--out", type=Path, required=True, help="the page")
     options = parser.parse_args(argv)
-    studies = [read_studies([workdir]) for workdir in options.workdirs]
-    text = "\n".join([_INTRO, *map(section, studies)])
-    write_atomically(options.out, text.encode())
+    sections = [section(read_studies([workdir])) for workdir in options.workdirs]
+    text = options.out.read_text("utf-8") if options.out.exists() else ""
+    write_atomically(options.out, merged(text, sections).encode())
+
+
+def merged(page: str, sections: Sequence[str]) -> str:
+    """A page with sections put in place of those of the same command, new ones behind the others.
+
+    Args:
+      page: as it was, or nothing.
+      sections: of `section`.
+    """
+    old = [f"{_START}{part.strip()}\n" for part in page.split(f"\n{_START}")[1:]]
+    by_command = {_command_in(part): part for part in [*old, *sections]}
+    return "\n".join([_INTRO, *by_command.values()])
+
+
+def _command_in(part: str) -> str:
+    return part.split("```")[1]
 
 
 def section(study: Study) -> str:
@@ -43,8 +61,8 @@ def section(study: Study) -> str:
     summary = study.summary
     versions = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     return (
-        f"## {summary['name']}\n\n```sh\n{command_of(study.config)}\n```\n\n"
-        f"On {summary['device']}; {versions}.\n\n{markdown(summary, heading='###')}"
+        f"{_START}{summary['name']}\n\n```sh\n{command_of(study.config)}\n```\n\n"
+        f"On {summary['device']}; {versions}.\n\n{markdown(summary, heading='###').strip()}\n"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from amtl_jax.experiment.config import ConfigError, StudyConfig, to_plain
 from amtl_jax.experiment.loading import load_config
 from benchmarks.__main__ import main
-from benchmarks.study_page import command_of
+from benchmarks.study_page import command_of, merged
 
 sys.path.append(str(Path(__file__).parent / "experiment"))
 from fabricated_study import fabricate
@@ -42,3 +42,15 @@ def test_a_command_names_what_differs_from_the_shipped_config_alone():
     assert command.split("\\\n    ")[1:] == ["--num-target 100 ", "--budget 20"]
     with pytest.raises(ConfigError, match="'own' is of no shipped config"):
         command_of(to_plain(dataclasses.replace(config, name="own")))
+
+
+def test_a_page_keeps_the_studies_that_are_not_at_hand():
+    def part(command, number):
+        return f"## study\n\n```sh\namtl study {command}\n```\n\n### Budget\n\n{number}\n"
+
+    page = merged("", [part("one", 1), part("two", 2)])
+    assert page == merged(page, [])
+    page = merged(page, [part("three", 3), part("one", 4)])
+    assert page.startswith("# Tables of the MNIST-C studies\n")
+    numbers = [line for line in page.splitlines() if line.isdigit()]
+    assert numbers == ["4", "2", "3"]
