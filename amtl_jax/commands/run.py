@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from amtl_jax.commands.words import Once, Parser, Place, load_words, split
+from amtl_jax.commands.writers import FLAGS, USAGE, add_writer_options, chosen_writers
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.loading import Loaded, load, make_encoder, shipped_configs
 from amtl_jax.experiment.overrides import explain, refuse_study_options
@@ -12,12 +13,12 @@ from amtl_jax.experiment.telling import FAILED, fail, one_line_warnings
 from amtl_jax.experiment.validation import check_types
 
 TEXT = "run an experiment, or resume it"
-_FLAGS = ("--workdir", "--dry-run", "--help")
+_FLAGS = ("--workdir", "--dry-run", "--help", *FLAGS)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Describes the command and its options, but those of the config."""
-    parser.usage = "amtl run CONFIG [--workdir DIR] [--dry-run] [--VALUE ...]"
+    parser.usage = f"amtl run CONFIG [--workdir DIR] [--dry-run] {USAGE} [--VALUE ...]"
     parser.add_argument("-h", "--help", action="store_true", help="show this and stop")
     parser.add_argument(
         "--workdir",
@@ -30,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print counts, memory and time, and start nothing [default: off]",
     )
+    add_writer_options(parser, "of every round")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Runs an experiment, or resumes it.\n\n" + textwrap.fill(
         f"CONFIG is the name of a shipped config: {', '.join(shipped_configs())} (amtl configs "
@@ -52,7 +54,7 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
     workdir = arguments.workdir or f"runs/{loaded.config.name}"
     place.workdir, place.is_run = workdir, True
     place.resume = f"The same command resumes from {workdir}."
-    return _run(loaded, workdir)
+    return _run(loaded, workdir, chosen_writers(arguments))
 
 
 def _help(words: Sequence[str]) -> int:
@@ -80,15 +82,22 @@ def _preview(loaded: Loaded) -> int:
     return 0
 
 
-def _run(loaded: Loaded, workdir: str) -> int:
+def _run(loaded: Loaded, workdir: str, writers: Sequence[str]) -> int:
     """Imports the rest only now, so that help and errors in the arguments come at once."""
     from amtl_jax.experiment.progress import command_observer
     from amtl_jax.experiment.rounds import RunError
     from amtl_jax.experiment.run import run
+    from amtl_jax.experiment.scalars.run import written_run
+    from amtl_jax.experiment.scalars.writers import require_writers
 
     encoder = make_encoder(loaded)
     own = {} if encoder is None else {"encoder": encoder}
-    with one_line_warnings(), command_observer() as observer:
+    require_writers(writers)
+    with (
+        one_line_warnings(),
+        command_observer() as shown,
+        written_run(shown, writers, workdir, loaded.config) as observer,
+    ):
         try:
             run(loaded.config, workdir, observer=observer, **own)
         except RunError as error:

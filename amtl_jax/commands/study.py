@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from amtl_jax.commands.words import Once, Parser, Place, load_words, split
+from amtl_jax.commands.writers import FLAGS, USAGE, add_writer_options, chosen_writers
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.loading import Loaded, load, make_encoder
 from amtl_jax.experiment.overrides import explain
@@ -12,8 +13,10 @@ from amtl_jax.experiment.telling import FAILED, fail, one_line_warnings
 from amtl_jax.experiment.validation import check_types
 
 TEXT = "run every task in turn as the target, or resume it"
-_USAGE = "amtl study CONFIG [--workdir DIR] [--shard K/N] [--study.VALUE ...] [--VALUE ...]"
-_FLAGS = ("--workdir", "--shard", "--help")
+_USAGE = (
+    f"amtl study CONFIG [--workdir DIR] [--shard K/N] {USAGE} [--study.VALUE ...] [--VALUE ...]"
+)
+_FLAGS = ("--workdir", "--shard", "--help", *FLAGS)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="K/N",
         help="run part K of N alone, such as 3/8; amtl report merges their folders [default: all]",
     )
+    add_writer_options(parser, "of every unit")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Runs a study, or resumes it.\n\n" + textwrap.fill(
         "Every task is the target in turn, for every arm, budget, number of target samples and "
@@ -51,7 +55,7 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
     loaded = load_words(words, _FLAGS, _USAGE)
     workdir = arguments.workdir or f"studies/{loaded.config.name}"
     place.workdir, place.resume = workdir, f"The same command resumes from {workdir}."
-    return _run(loaded, workdir, arguments.shard)
+    return _run(loaded, workdir, arguments.shard, chosen_writers(arguments))
 
 
 def _help(words: Sequence[str]) -> int:
@@ -67,14 +71,21 @@ def _help(words: Sequence[str]) -> int:
     return 0
 
 
-def _run(loaded: Loaded, workdir: str, shard: str | None) -> int:
+def _run(loaded: Loaded, workdir: str, shard: str | None, writers: Sequence[str]) -> int:
     """Imports the rest only now, so that help and errors in the arguments come at once."""
     from amtl_jax.experiment.rounds import RunError
+    from amtl_jax.experiment.scalars.study import written_study
+    from amtl_jax.experiment.scalars.writers import require_writers
     from amtl_jax.experiment.study.driver import study
     from amtl_jax.experiment.study.observer import study_observer
 
     encoder = make_encoder(loaded)
-    with one_line_warnings(), study_observer() as observer:
+    require_writers(writers)
+    with (
+        one_line_warnings(),
+        study_observer() as shown,
+        written_study(shown, writers, workdir, loaded.config, shard) as observer,
+    ):
         try:
             study(loaded.config, workdir, shard=shard, observer=observer, encoder=encoder)
         except RunError as error:
