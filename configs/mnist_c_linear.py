@@ -6,9 +6,8 @@
 The study takes each of the 160 tasks in turn as the target, the 150 of the other corruptions as
 sources: a linear representation 784 → 50, its penalty chosen on held-out source rows, 15,000 source
 samples an arm in three rounds, exploration and held-out rows charged, a floor of 20 % of each
-round, 400 target samples, which as in the paper are not in the fit that relevance comes from. MNIST-C is not shipped; docs/data_sets.md says where to get it.
-
-not measured yet
+round, 400 target samples, which as in the paper are not in the fit that relevance comes from.
+MNIST-C is not shipped; docs/data_sets.md says where to get it, docs/mnist_c.md what came out.
 """
 
 from amtl_jax.experiment.config import (

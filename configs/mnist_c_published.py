@@ -17,7 +17,7 @@ This is far from the optimum. Of 50,625 even rows the training error is .045 aft
 after 1,000 and .035 after 3,000, where L-BFGS without a penalty to speak of gets below .01; rates
 of 0.1 and 1 end no lower. A fit takes half a minute on two cores, a target about four minutes.
 
-Results: not measured yet.
+Not measured yet.
 """
 
 from amtl_jax.experiment.config import (

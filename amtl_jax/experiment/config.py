@@ -48,12 +48,14 @@ class StudyConfig:
       targets: tasks that are the target in turn; none given: all.
       arms: what is compared: those of a run but `pooled`; `same_digit`, 0.8 of the budget for the
         sources of the target's digit and 0.2 even; `all_data`, every source row there is, whatever
-        it costs; or `package.module:function`, a strategy of your own.
+        it costs; `clairvoyant`, for each target the best of the other arms of one budget by its
+        error on the target rows that are not in the sample, which no arm sees: a ceiling of
+        choosing; or `package.module:function`, a strategy of your own.
       budgets: each like `budget`; none given: that.
       target_samples: each like `num_target`; none given: that.
       seeds: none given: `seeds`.
-      batch: campaigns that are computed at once; None: one on a CPU, elsewhere as many as fit into
-        the device's memory.
+      batch: campaigns that are computed at once by one program; None: on a CPU two programs with
+        one each, elsewhere as many as fit into the device's memory.
     """
 
     targets: tuple[str, ...] = ()

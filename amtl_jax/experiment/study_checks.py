@@ -3,10 +3,10 @@
 import re
 import typing
 
-from amtl_jax.experiment.config import ArmName, Config, ConfigError, shown
+from amtl_jax.experiment.config import ArmName, Config, ConfigError, TableConfig, shown
 from amtl_jax.experiment.value_checks import LARGEST, Checks
 
-STUDY_ARMS = ("same_digit", "all_data")  # beside those of a run
+STUDY_ARMS = ("same_digit", "all_data", "clairvoyant")  # beside those of a run
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -20,6 +20,12 @@ def check_study(checks: Checks, config: Config) -> None:
         checks.problems.append(
             f"study.arms must be of {', '.join(known)}, or package.module:function for a strategy "
             f"of your own, got {shown(unknown[0])}"
+        )
+    choices = {*study.arms} - {"clairvoyant", "target_only", "all_data"}
+    if "clairvoyant" in study.arms and not choices:
+        checks.problems.append(
+            "study.arms: clairvoyant chooses among the other arms of a budget, and there is none; "
+            "add uniform and a rule"
         )
     for name in ("targets", "budgets", "target_samples", "seeds"):
         checks.distinct(f"study.{name}", may_be_empty=True)
@@ -42,4 +48,33 @@ def refuse_study_values(config: Config) -> None:
         raise ConfigError(
             f"rounds {config.rounds} is for amtl study: runs and campaigns fit all samples that "
             "were bought so far. Set --rounds pooled."
+        )
+
+
+def refuse_run_values(config: Config) -> None:
+    """Refuses what a run can do, and a study cannot.
+
+    Raises:
+      ConfigError: names it.
+    """
+    if isinstance(config.data, TableConfig) or not hasattr(config.data, "target"):
+        raise ConfigError(
+            "amtl study takes every task of a set of images in turn as the target; the data of "
+            f"this config is {type(config.data).__name__}. Take a config of digits or MNIST-C."
+        )
+    for name, value in (
+        ("fit.weigh_noise", config.fit.weigh_noise),
+        ("target_in_final_fit", config.target_in_final_fit),
+    ):
+        if value:
+            raise ConfigError(
+                f"{name} is not for studies: the targets of a corruption share the fits of their "
+                "sources. Use amtl run."
+            )
+    if config.until is not None:
+        raise ConfigError("until is for amtl run: all arms of a study have one budget.")
+    if config.price == "shared" and "same_digit" in config.study.arms:
+        raise ConfigError(
+            "study.arms: same_digit cannot favour a digit where an image is bought with all of its "
+            "labels (price shared). Leave it out."
         )

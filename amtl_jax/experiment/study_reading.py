@@ -18,8 +18,9 @@ from amtl_jax.experiment.study_text import difference_text
 _UNIFORM, _TARGET_ONLY = BASES
 _CEILING = "all_data"  # every source row there is, whatever it costs
 _INFORMED = "same_digit"  # knows the classes of the tasks
+_CHOOSER = "clairvoyant"  # knows which arm is best
 _NO_BUDGET = {_TARGET_ONLY, _CEILING, "pooled"}  # no budget bounds them
-_NO_RULES = _NO_BUDGET | {_UNIFORM, _INFORMED}  # all others are rules that one could use
+_NO_RULES = _NO_BUDGET | {_UNIFORM, _INFORMED, _CHOOSER}  # all others are rules that one could use
 _FEW_CLUSTERS = 8
 _MANY_COMPARISONS = 5
 _FIRST, _SECOND = METRICS[:2]
@@ -57,7 +58,8 @@ def reading(summary: dict[str, Any]) -> list[str]:
 def best_rule(arms: dict[str, Any]) -> str | None:
     """The arm of highest mean balanced accuracy among the rules that a budget bounds.
 
-    Uniform is none of them, nor is an arm that knows the tasks' classes or takes all rows.
+    Uniform is none of them, nor is an arm that knows the tasks' classes or which arm is best, or
+    takes all rows.
 
     Args:
       arms: of a cell, as in `summary.json`.
@@ -184,7 +186,7 @@ def _against_target_only(arms: dict[str, Any], arm: str) -> str:
 
 def _shares(arms: dict[str, Any], best: str) -> Iterator[str]:
     """What share of the gains of the informed arm and of the ceiling the best rule reaches."""
-    for top, base in ((_INFORMED, _UNIFORM), (_CEILING, _TARGET_ONLY)):
+    for top, base in ((_INFORMED, _UNIFORM), (_CHOOSER, _UNIFORM), (_CEILING, _TARGET_ONLY)):
         if top not in arms or base not in arms:
             continue
         found = [_difference(arms, arm, base, _FIRST) for arm in (best, top)]

@@ -415,7 +415,11 @@ BAD = [
     ({"study": StudyConfig(targets=("",))}, "study.targets must be names of tasks such as fog_3"),
     ({"study": StudyConfig(arms=())}, "study.arms must be at least one, got none"),
     ({"study": StudyConfig(arms=("uniform",) * 2)}, "study.arms must be distinct"),
-    ({"study": StudyConfig(arms=("best",))}, "alignment, same_digit, all_data, or package.module"),
+    (
+        {"study": StudyConfig(arms=("best",))},
+        "alignment, same_digit, all_data, clairvoyant, or package.module",
+    ),
+    ({"study": StudyConfig(arms=("target_only", "clairvoyant"))}, "chooses among the other arms"),
     ({"study": StudyConfig(arms=("pooled",))}, "study.arms must be of target_only, uniform"),
     ({"study": StudyConfig(arms=("mine:rule()",))}, "got 'mine:rule()'"),
     ({"study": StudyConfig(arms=(":rule",))}, "got ':rule'"),

@@ -85,6 +85,7 @@ _LOOKS = {
     "c_optimal": Look("#008561", "#3fc79d", "diamond", "11 3"),
     "alignment": Look("#a83f83", "#e391c2", "down", "4 2 1 2"),
     "same_digit": Look("#6a52c4", "#ab9bf2", "plus", "3 2"),
+    "clairvoyant": Look("#8f5a00", "#e8b45c", "cross", "1 3"),
     "answer": Look("#1a1f26", "#e4e8ed", "star", "1 2"),
 }
 _OTHERS = (

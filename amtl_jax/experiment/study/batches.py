@@ -1,13 +1,13 @@
 """How many campaigns of a study are computed at once."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import jax
 
+from amtl_jax.cpu_threads import num_cpus
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.study.field import Field
 from amtl_jax.packing import default_block_rows, max_blocks
@@ -23,7 +23,11 @@ _SHARE = 0.6  # of the device's memory
 def batch_size(config: Config, field: Field) -> int:
     """Campaigns that are computed at once: as many as told, or as the device's memory holds.
 
-    On a CPU it is one: a fit already keeps its cores busy, and a batch waits for its slowest.
+    On a CPU it is one: a batch waits for its slowest, and `in_order` keeps the cores busy.
+
+    Args:
+      config: of the study.
+      field: any of its fields of this budget.
     """
     if config.study.batch is not None:
         return config.study.batch
@@ -39,21 +43,33 @@ def batch_size(config: Config, field: Field) -> int:
     return max(1, int(_SHARE * stats["bytes_limit"] / one))
 
 
-def in_order(compute: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-    """Computes items and gives their results in order; on a CPU two at a time, but for the first.
+def num_threads(config: Config) -> int:
+    """Groups of campaigns that are computed side by side: two on a CPU, unless a batch is told."""
+    is_cpu = jax.default_backend() == "cpu" and config.study.batch is None
+    return min(_THREADS, num_cpus()) if is_cpu else 1
+
+
+def in_order(
+    compute: Callable[[_Item], _Result], items: Sequence[_Item], threads: int
+) -> Iterator[_Result]:
+    """Computes items, several at a time but for the first, and gives their results in order.
 
     The first compiles what the others need, which two at a time would compile twice. Whoever stops
-    asking loses no more than the two that are being computed.
+    asking waits for those that are being computed; others are not begun.
 
     Args:
-      compute: may be called from several threads at once.
+      compute: may be called from several threads at once, and keeps what must not be lost.
       items: what to call it with.
+      threads: how many at a time.
+
+    Raises:
+      Exception: what `compute` raised, in the order of the items.
     """
     yield from map(compute, items[:1])
-    if jax.default_backend() != "cpu" or (os.cpu_count() or 1) < _THREADS:
+    if threads == 1:
         yield from map(compute, items[1:])
         return
-    pool = ThreadPoolExecutor(_THREADS)
+    pool = ThreadPoolExecutor(threads)
     try:
         yield from pool.map(compute, items[1:])
     finally:

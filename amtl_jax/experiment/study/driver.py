@@ -1,6 +1,7 @@
 """The driver of a study: context by context, unit by unit, each kept as soon as it is done."""
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy as np
 from amtl_jax.data.image_tasks import ImageTasks, task_names
 from amtl_jax.experiment import checkpoint
 from amtl_jax.experiment.checkpoint import Checkpoint, CheckpointError
-from amtl_jax.experiment.config import Config, ConfigError, TableConfig
+from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
 from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.study.all_data import all_data_fit
-from amtl_jax.experiment.study.arms import ALL_DATA, SAME_DIGIT
+from amtl_jax.experiment.study.arms import ALL_DATA, CLAIRVOYANT
 from amtl_jax.experiment.study.field import Field
 from amtl_jax.experiment.study.grid import Context, Grid, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
@@ -26,6 +27,7 @@ from amtl_jax.experiment.study.programs import Parts, Programs, make_programs, s
 from amtl_jax.experiment.study.targets import Ceiling, results_of
 from amtl_jax.experiment.study.uniform_rounds import Shared, fit_shared, shared_template
 from amtl_jax.experiment.study.units import UnitResult, restore, save_unit
+from amtl_jax.experiment.study_checks import refuse_run_values
 from amtl_jax.experiment.study_text import closing
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
@@ -58,8 +60,8 @@ def study(
     """Runs a study, or resumes it: every target × arm × budget × target samples × seed.
 
     Writes `config.json`, a verified file a unit in `units/`, and from all that are there
-    `results.csv`, `summary.json` and `arrays.npz`. A study that was killed loses the unit that it
-    was computing, and the fits of its context if none of its units was kept.
+    `results.csv`, `summary.json` and `arrays.npz`. A study that was killed loses the units that it
+    was computing: one or two on a CPU, elsewhere a batch.
 
     Args:
       config: what to run; `config.study` says on what.
@@ -83,7 +85,7 @@ def study(
         named = dataclasses.replace(config.encoder, module=module_text(encoder))
         config = dataclasses.replace(config, encoder=named)
     check(config)
-    _refuse(config)
+    refuse_run_values(config)
     own, workdir, observer = Shard.parse(shard), Path(workdir), observer or StudyObserver()
     refuse_other(workdir, config, "study")
     stage = _stage(config, workdir, encoder)
@@ -99,43 +101,20 @@ def study(
             if unit in results:
                 observer.kept(results[unit].rows)
         for unit, result in _run_context(stage, context, missing, observer):
-            save_unit(workdir, stage.fingerprint, unit, result)
             results[unit] = result
             done += 1
             observer.kept(result.rows)
             observer.finished(done, len(wanted))
         _context_path(stage, context.name).unlink(missing_ok=True)
+    # Other shards may have finished units since.
+    others = [unit for unit in stage.grid.units() if unit not in results]
+    results |= restore(workdir, stage.fingerprint, others)
     if len(results) == len(stage.grid.units()):
         shutil.rmtree(workdir / _CONTEXTS, ignore_errors=True)
     found = study_result(config, workdir, stage.grid, task_names(stage.tasks), results)
     write_outputs(found)
     observer.ended(closing(found.summary))
     return found
-
-
-def _refuse(config: Config) -> None:
-    """What a run can do and a study cannot."""
-    if isinstance(config.data, TableConfig) or not hasattr(config.data, "target"):
-        raise ConfigError(
-            "amtl study takes every task of a set of images in turn as the target; the data of "
-            f"this config is {type(config.data).__name__}. Take a config of digits or MNIST-C."
-        )
-    for name, value in (
-        ("fit.weigh_noise", config.fit.weigh_noise),
-        ("target_in_final_fit", config.target_in_final_fit),
-    ):
-        if value:
-            raise ConfigError(
-                f"{name} is not for studies: the targets of a corruption share the fits of their "
-                "sources. Use amtl run."
-            )
-    if config.until is not None:
-        raise ConfigError("until is for amtl run: all arms of a study have one budget.")
-    if config.price == "shared" and SAME_DIGIT in config.study.arms:
-        raise ConfigError(
-            "study.arms: same_digit cannot favour a digit where an image is bought with all of its "
-            "labels (price shared). Leave it out."
-        )
 
 
 def _stage(config: Config, workdir: Path, module: Any) -> Stage:
@@ -152,6 +131,11 @@ def _stage(config: Config, workdir: Path, module: Any) -> Stage:
             raise ConfigError(
                 f"study.target_samples must be at most {smallest}, the rows that target samples "
                 f"come from, got {max(grid.target_samples)}."
+            )
+        if max(grid.target_samples) == smallest and CLAIRVOYANT in grid.arms:
+            raise ConfigError(
+                f"study.arms: clairvoyant needs target rows outside the sample, got all {smallest} "
+                "in it. Lower study.target_samples or leave the arm out."
             )
         places = places_of(tasks, tasks.names[0], shape, joint=config.price == "shared")
         programs = {
@@ -202,7 +186,8 @@ def _run_context(
     everything = _all_data(stage, places, context) if ALL_DATA in stage.grid.arms else None
     for samples, field in fields.items():
         own = [unit for unit in units if unit.target_samples == samples]
-        yield from results_of(field, stage.grid.arms, own, shared, everything)
+        keep = functools.partial(save_unit, stage.workdir, stage.fingerprint)
+        yield from results_of(field, stage.grid.arms, own, shared, everything, keep)
 
 
 def _context_path(stage: Stage, name: str) -> Path:

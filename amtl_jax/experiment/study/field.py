@@ -23,10 +23,13 @@ class ArmRound(NamedTuple):
       samples: source samples charged so far.
       outputs: `[n]` of its predictor on the test rows.
       target_loss: leave-one-out error of the target head.
-      seconds: of this round; what several targets shared is divided by their number.
+      seconds: of this round, on the clock. What the targets of a corruption share is divided by
+        their number, also where not all of them are computed.
       counts: `[M]` int32 bought in this round, or None where nothing is bought.
-      nu: `[M]` relevance behind the next round, in the last one behind that; None where none is
-        estimated.
+      nu: `[M]` relevance behind the next round, or in the last behind this one; None where none
+        is estimated.
+      other_loss: squared error on the target rows that are not in the sample; NaN where it was not
+        measured.
     """
 
     arm: str
@@ -37,6 +40,7 @@ class ArmRound(NamedTuple):
     seconds: float
     counts: np.ndarray | None = None
     nu: np.ndarray | None = None
+    other_loss: float = float("nan")
 
 
 class Field(NamedTuple):
@@ -64,6 +68,11 @@ class Field(NamedTuple):
         return self.parts.config.rounds == "pooled"
 
     @property
+    def num_targets(self) -> int:
+        """Targets that share the context's fits: one of each class."""
+        return len(set(self.places.label.tolist()))
+
+    @property
     def budgets(self) -> tuple[int, ...]:
         """Budget of every round."""
         return tuple(int(one) for one in self.programs.base.budgets)
@@ -83,7 +92,14 @@ class Field(NamedTuple):
 
     def sample(self) -> np.ndarray:
         """`[n_T]` places of the target sample."""
-        return target_rows(self.places, self.key(build.TARGET_KEY), self.target_samples)
+        return self._target_order()[: self.target_samples]
+
+    def others(self) -> np.ndarray:
+        """`[n]` places of the target rows that are not in the sample."""
+        return self._target_order()[self.target_samples :]
+
+    def _target_order(self) -> np.ndarray:
+        return target_rows(self.places, self.key(build.TARGET_KEY), self.places.targets[1])
 
     def slots(
         self,
@@ -99,11 +115,11 @@ class Field(NamedTuple):
 
         Args:
           index: of the round.
-          learner: whose round it is; None: that of uniform.
           counts: `[M]` bought in it.
           spent: `[M]` bought before it.
           target: `[n]` places of the target sample, none for the sources alone.
           label: class of the target.
+          learner: whose round it is; None: that of uniform.
         """
         config, source = self.parts.config, self.places.source
         members = np.unique(source.group, return_counts=True)[1].max()
@@ -123,7 +139,17 @@ class Field(NamedTuple):
 def fit_sources(
     field: Field, arm: str, index: int, cases: list[tuple[FitState, Slots]]
 ) -> list[Any]:
-    """Fits the sources of several campaigns at once."""
+    """Fits the sources of several campaigns at once.
+
+    Args:
+      field: where.
+      arm: for the words of an error.
+      index: of the round.
+      cases: what each fit starts from, and its samples.
+
+    Raises:
+      RunError: if a fit gives numbers that are not finite.
+    """
     found = field.programs.fit_sources(field.pools, field.round_key(index), cases)
     if not all(bool(one.fit.ok) for one in found):
         raise not_finite(field, arm, index)

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from amtl_jax.experiment import build
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.representation import build_encoder, build_fitter
 from amtl_jax.experiment.study.arms import strategies_of
+from amtl_jax.experiment.study.cases import several
 from amtl_jax.experiment.study.pools import Places, Pools, Slots, gather, images_at
 from amtl_jax.learner import active_learner
 from amtl_jax.round_plan import Floor
@@ -92,16 +92,17 @@ class Programs(NamedTuple):
       base: the learner that samples uniformly; plans the rounds.
       fit_sources: `(pools, key, [(fit state, slots)])` to a list of `PenaltyFit`: of the sources
         alone, whatever the rule.
-      heads: `(params, pools, rows [n], labels [T], test_x) -> (outputs [T, n_test], losses [T],
-        finite)`, heads of T targets with one sample and one representation.
+      heads: `(params, pools, rows [n], others [n'], labels [T], test_x) -> (outputs [T, n_test],
+        losses [T], other_losses [T], finite)`, heads of T targets with one sample and one
+        representation, judged by leave-one-out and by the other rows.
       ridges: the same without a representation, on the inputs.
       rules: the arms that look at evidence.
     """
 
     base: Learner
     fit_sources: Callable[..., list[Any]]
-    heads: Callable[..., tuple[Array, Array, Array]]
-    ridges: Callable[..., tuple[Array, Array, Array]]
+    heads: Callable[..., tuple[Array, Array, Array, Array]]
+    ridges: Callable[..., tuple[Array, Array, Array, Array]]
     rules: tuple[Rule, ...]
 
 
@@ -140,30 +141,34 @@ def make_programs(parts: Parts, places: Places, budget: int, target_samples: int
     def fit_sources(pools: Pools, key: Array, state: FitState, slots: Slots):
         return base.fit_sources(key, state, gather(pools, slots))
 
-    def heads_on(encode: Callable[[Array], Array], x: Array, y: Array, test_x: Array):
-        features, test = encode(x), encode(test_x)
-
-        def one(labels: Array):  # [n]
-            found = loo_ridge(features, labels[:, None], jnp.ones(len(x)), intercept=intercept)
-            return _outputs(test, found.head), found.loss
-
-        outputs, losses = jax.vmap(one)(y)
-        return outputs, losses, jnp.isfinite(outputs).all() & jnp.isfinite(losses).all()
-
     def sample(pools: Pools, rows: Array, labels: Array):
         y = pools.label[rows][None] == labels[:, None]  # [T, n]
         return images_at(pools, rows), y.astype(jnp.float32)
 
-    def heads(params: Params, pools: Pools, rows: Array, labels: Array, test_x: Array):
-        encode = functools.partial(encode_rows, encoder, params)
-        return heads_on(encode, *sample(pools, rows, labels), test_x)
+    def heads_on(encode, pools: Pools, rows: Array, others: Array, labels: Array, test_x: Array):
+        x, y = sample(pools, rows, labels)
+        other_x, other_y = sample(pools, others, labels)
+        features, other, test = encode(x), encode(other_x), encode(test_x)
 
-    def ridges(pools: Pools, rows: Array, labels: Array, test_x: Array):
-        return heads_on(lambda x: x.reshape(len(x), -1), *sample(pools, rows, labels), test_x)
+        def one(y: Array, other_y: Array):  # [n], [n']
+            found = loo_ridge(features, y[:, None], jnp.ones(len(x)), intercept=intercept)
+            error = jnp.square(_outputs(other, found.head) - other_y)
+            return _outputs(test, found.head), found.loss, jnp.mean(error)
+
+        outputs, losses, other_losses = jax.vmap(one)(y, other_y)
+        judged = losses if len(others) == 0 else losses + other_losses
+        finite = jnp.isfinite(outputs).all() & jnp.isfinite(judged).all()
+        return outputs, losses, other_losses, finite
+
+    def heads(params: Params, *arguments: Any):
+        return heads_on(functools.partial(encode_rows, encoder, params), *arguments)
+
+    def ridges(*arguments: Any):
+        return heads_on(lambda x: x.reshape(len(x), -1), *arguments)
 
     return Programs(
         base=base,
-        fit_sources=_several(fit_sources, 2),
+        fit_sources=several(fit_sources, 2),
         heads=jax.jit(heads),
         ridges=jax.jit(ridges),
         rules=tuple(_rules(parts, places, budget, target_samples)),
@@ -177,8 +182,8 @@ def _rules(parts: Parts, places: Places, budget: int, target_samples: int) -> It
         learner = _learner(parts, strategy, places, budget, target_samples)
         kind = strategy.target_in_fit
         if kind not in fits:
-            fits[kind] = _several(_fit_program(learner), 3)
-        conclude = _several(_conclude_program(learner, parts.encoder), 2)
+            fits[kind] = several(_fit_program(learner), 3)
+        conclude = several(_conclude_program(learner, parts.encoder), 2)
         yield Rule(arm, learner, fits[kind], conclude)
 
 
@@ -205,29 +210,6 @@ def _conclude_program(learner: Learner, encoder: Encoder) -> Callable[..., Any]:
         return state, said
 
     return conclude
-
-
-def _several(function: Callable[..., Any], num_shared: int) -> Callable[..., list[Any]]:
-    """A program over a list of cases, which are computed at once; the first arguments are shared.
-
-    One case is no batch of one: a loop with a condition for each member would copy its state.
-    """
-    one = jax.jit(function)
-    axes = {}
-
-    def call(*arguments: Any) -> list[Any]:
-        shared, cases = arguments[:num_shared], arguments[num_shared]
-        if len(cases) == 1:
-            return [jax.block_until_ready(one(*shared, *cases[0]))]
-        width = len(cases[0])
-        if width not in axes:
-            in_axes = (None,) * num_shared + (0,) * width
-            axes[width] = jax.jit(jax.vmap(function, in_axes))
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
-        found = jax.block_until_ready(axes[width](*shared, *stacked))
-        return [jax.tree.map(operator.itemgetter(index), found) for index in range(len(cases))]
-
-    return call
 
 
 def _learner(

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.experiment.rounds import RunError
+from amtl_jax.experiment.study.answers import heads_of
 from amtl_jax.experiment.study.field import ArmRound, Field, fit_sources, not_finite, where
 from amtl_jax.experiment.study.programs import FitState, Rule, empty_batch
-from amtl_jax.experiment.study.uniform_rounds import Shared, heads_of
+from amtl_jax.experiment.study.uniform_rounds import Shared, starts_from_uniform
 from amtl_jax.types import LearnerState
 
 
@@ -37,6 +38,9 @@ def rule_rounds(
       shared: what the targets share.
       labels: classes of the targets.
       batch: campaigns that are computed at once.
+
+    Raises:
+      RunError: if a fit gives numbers that are not finite, or a budget cannot be split.
     """
     rounds: list[list[ArmRound]] = [[] for _ in labels]
     opened: dict[Any, dict[int, tuple[Any, float]]] = {}
@@ -44,8 +48,8 @@ def rule_rounds(
         fresh = rule.learner.init(field.round_key(0), empty_batch(field.places.source.input_shape))
         campaigns = [_Campaign(place, label, rule, fresh) for place, label in enumerate(labels)]
         counts = np.asarray(rule.learner.ask(field.round_key(0), fresh))
-        is_plain = (counts == shared.counts[0]).all()
-        found = opened.setdefault((rule.fit, is_plain), {}) if is_plain else {}
+        is_plain = np.array_equal(counts, shared.counts[0])
+        found = opened.setdefault(rule.fit, {}) if is_plain else {}
         last = len(rule.learner.budgets) - 1
         for index in range(last + 1):
             campaigns = [_prepared(field, shared, one, index) for one in campaigns]
@@ -55,7 +59,7 @@ def rule_rounds(
                 if index == last:
                     done += _ended(field, rule, some, index)
                 elif index == 0 and is_plain:
-                    done += _opened(field, rule, some, shared, found, len(labels))
+                    done += _opened(field, rule, some, shared, found)
                 else:
                     done += _told(field, rule, some, index)
             campaigns = done
@@ -67,7 +71,8 @@ def rule_rounds(
 def _prepared(field: Field, shared: Shared, one: _Campaign, index: int) -> _Campaign:
     """A campaign whose next fit has λ of the uniform round that is nearest in size.
 
-    The last fit also starts where that round's ended: its rows are as many, most of them the same.
+    The last fit also starts where that round's ended, if fits go to an optimum whatever their start
+    as those with a chosen λ do: its rows are as many, most of them the same.
     """
     size = field.charged(index, one.rule.learner)
     sizes = [field.charged(index) for index in shared.rounds.tolist()]
@@ -76,7 +81,7 @@ def _prepared(field: Field, shared: Shared, one: _Campaign, index: int) -> _Camp
         penalty=jnp.asarray(shared.penalties[nearest], one.state.penalty.dtype),
         held_out_loss=jnp.asarray(shared.held_out_losses[nearest], one.state.held_out_loss.dtype),
     )
-    if field.is_pooled and index == len(one.rule.learner.budgets) - 1:
+    if starts_from_uniform(field) and index == len(one.rule.learner.budgets) - 1:
         state = state._replace(params=shared.params[nearest])
     return one._replace(state=state)
 
@@ -87,7 +92,6 @@ def _opened(
     campaigns: list[_Campaign],
     shared: Shared,
     found: dict[int, tuple[Any, float]],
-    num_targets: int,
 ) -> list[_Campaign]:
     """First rounds from fits that other rules of the same targets may have made already."""
     missing = [one for one in campaigns if one.place not in found]
@@ -95,10 +99,9 @@ def _opened(
         fits, seconds = _fits(field, rule, missing, 0, shared.first)
         for one, fit in zip(missing, fits, strict=True):
             found[one.place] = fit, seconds
-    sharers = len(field.programs.rules)
-    waiting = float(shared.seconds[0]) / (sharers * num_targets)
+    waiting = float(shared.seconds[0]) / field.num_targets
     fits, seconds = zip(*(found[one.place] for one in campaigns), strict=True)
-    own = [waiting + one / sharers for one in seconds]
+    own = [waiting + one for one in seconds]
     return _concluded(field, rule, campaigns, 0, list(fits), own)
 
 
@@ -120,9 +123,9 @@ def _ended(field: Field, rule: Rule, campaigns: list[_Campaign], index: int) -> 
     seconds = (time.monotonic() - started) / len(campaigns)
     samples, done = field.charged(index, rule.learner), []
     for one, counts, fit in zip(campaigns, bought, found, strict=True):
-        ((outputs, loss, own),) = heads_of(field, rule.arm, index, [one.label], fit.fit.params)
+        (head,) = heads_of(field, rule.arm, index, [one.label], fit.fit.params)
         nu = np.asarray(one.state.proposal.relevance.nu)
-        last = ArmRound(rule.arm, index, samples, outputs, loss, seconds + own, counts, nu)
+        last = head.round(rule.arm, index, samples, seconds, counts, nu)
         done.append(one._replace(rounds=(*one.rounds, last)))
     return done
 

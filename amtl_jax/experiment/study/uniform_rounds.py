@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.allocation import allocate
+from amtl_jax.experiment.study.answers import heads_of
 from amtl_jax.experiment.study.arms import SAME_DIGIT, UNIFORM, known_split
-from amtl_jax.experiment.study.field import ArmRound, Field, fit_sources, not_finite
+from amtl_jax.experiment.study.field import ArmRound, Field, fit_sources
 from amtl_jax.experiment.study.programs import FitState, empty_batch
 from amtl_jax.types import Array, LearnerState, TaskBatch
 
@@ -21,7 +22,8 @@ class Shared(NamedTuple):
     Attributes:
       first: the fit of the first round, a `PenaltyFit`.
       penalties: `[R']` λ of each of the `rounds`, chosen on held-out rows unless given.
-      held_out_losses: `[R']` held-out error at it.
+      held_out_losses: `[R']` held-out error at it, in rounds between that of the round before; NaN
+        where λ is given.
       params: encoder parameters after each of the `rounds`.
       rounds: `[R']` int32 the rounds that were fitted: all where rounds are pooled, else the first
         and the last.
@@ -44,6 +46,9 @@ def fit_shared(field: Field) -> Shared:
     What λ is best falls as samples grow, whichever target they are for. Where none is given it is
     chosen on held-out rows of the first and of the last round, and interpolated between, a power of
     the number of samples; the arms of all targets have that of the uniform round of their size.
+
+    Raises:
+      RunError: if a fit gives numbers that are not finite.
     """
     num_rounds = len(field.budgets)
     wanted = range(num_rounds) if field.is_pooled else sorted({0, num_rounds - 1})
@@ -135,51 +140,48 @@ def shared_template(field: Field) -> Shared:
 
 
 def uniform_rounds(field: Field, shared: Shared, labels: Sequence[int]) -> list[list[ArmRound]]:
-    """The rounds of `uniform` for each of several targets of the context."""
+    """The rounds of `uniform` for each of several targets of the context.
+
+    Args:
+      field: where.
+      shared: of the context.
+      labels: classes of the targets.
+
+    Raises:
+      RunError: if a head is not finite.
+    """
     rounds: list[list[ArmRound]] = [[] for _ in labels]
     for place, index in enumerate(shared.rounds.tolist()):
         found = heads_of(field, UNIFORM, index, labels, shared.params[place])
-        for own, (outputs, loss, seconds) in zip(rounds, found, strict=True):
+        fitted = float(shared.seconds[place]) / field.num_targets
+        for own, head in zip(rounds, found, strict=True):
             own.append(
-                ArmRound(
-                    UNIFORM,
-                    index,
-                    field.charged(index),
-                    outputs,
-                    loss,
-                    seconds + float(shared.seconds[place]) / len(labels),
-                    shared.counts[place],
-                )
+                head.round(UNIFORM, index, field.charged(index), fitted, shared.counts[place])
             )
     return rounds
 
 
-def heads_of(
-    field: Field, arm: str, index: int, labels: Sequence[int], params: Any = None
-) -> list[tuple[np.ndarray, float, float]]:
-    """Outputs on the test rows, leave-one-out error and seconds of every target's own head.
+def starts_from_uniform(field: Field) -> bool:
+    """Whether last fits may start where uniform's ended.
 
-    Args:
-      field: where.
-      arm: for the words of an error.
-      index: of the round, likewise.
-      labels: classes of the targets.
-      params: of the representation; None: the inputs themselves.
+    Not where what a fit ends with depends on its start, because it stops early or has hardly a λ:
+    an arm would have got samples from there that it did not pay.
     """
-    started = time.monotonic()
-    rows, classes = jnp.asarray(field.sample()), jnp.asarray(labels, jnp.int32)
-    program = field.programs.ridges if params is None else field.programs.heads
-    own = () if params is None else (params,)
-    outputs, losses, ok = program(*own, field.pools, rows, classes, field.places.test_x)
-    outputs, losses = np.asarray(outputs), np.asarray(losses)
-    if not bool(ok):
-        raise not_finite(field, arm, index)
-    seconds = (time.monotonic() - started) / len(labels)
-    return [(one, float(loss), seconds) for one, loss in zip(outputs, losses, strict=True)]
+    chooses = field.parts.config.fit.penalty is None
+    return field.is_pooled and chooses and field.parts.fitter.warm_path
 
 
 def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
-    """One purchase that favours the sources of the target's class, at the λ of uniform's last."""
+    """One purchase that favours the sources of the target's class, at the λ of uniform's last.
+
+    Args:
+      field: where.
+      shared: of the context.
+      label: class of the target.
+
+    Raises:
+      RunError: if the fit gives numbers that are not finite.
+    """
     started, places = time.monotonic(), field.places
     index = len(field.budgets) - 1
     budget = field.charged(index)
@@ -191,12 +193,12 @@ def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
         )
     )
     state = FitState.of(_fresh(field))._replace(
-        round=jnp.int32(1),
-        params=shared.params[-1],
-        penalty=jnp.asarray(shared.penalties[-1], jnp.float32),
+        penalty=jnp.asarray(shared.penalties[-1], jnp.float32)
     )
+    if starts_from_uniform(field):
+        state = state._replace(round=jnp.int32(1), params=shared.params[-1])
     slots = field.slots(index, counts, np.zeros_like(counts))
     (found,) = fit_sources(field, SAME_DIGIT, index, [(state, slots)])
     seconds = time.monotonic() - started
-    ((outputs, loss, own),) = heads_of(field, SAME_DIGIT, index, [label], found.fit.params)
-    return ArmRound(SAME_DIGIT, 0, budget, outputs, loss, seconds + own, counts)
+    (head,) = heads_of(field, SAME_DIGIT, index, [label], found.fit.params)
+    return head.round(SAME_DIGIT, 0, budget, seconds, counts)
