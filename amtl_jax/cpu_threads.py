@@ -12,13 +12,13 @@ def calm_threads() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Two batched LAPACK calls at a time wait for each other for ever where XLA has two threads: put
     # them one after the other, and have more threads than calls that could still meet.
-    if num_cpus() < _THREADS:
+    if _num_cpus() < _THREADS:
         os.environ.setdefault("NPROC", str(_THREADS))
     if "xla_cpu_enable_concurrency" not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}".strip()
 
 
-def num_cpus() -> int:
+def _num_cpus() -> int:
     """CPUs that this process may use: a container or `taskset` may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -18,7 +18,7 @@ _FLAGS = ("--workdir", "--dry-run", "--help", *FLAGS)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Describes the command and its options, but those of the config."""
-    parser.usage = f"amtl run CONFIG [--workdir DIR] [--dry-run] {USAGE} [--VALUE ...]"
+    parser.usage = f"amtl run CONFIG [--workdir DIR] [--dry-run] {USAGE}\n           [--VALUE ...]"
     parser.add_argument("-h", "--help", action="store_true", help="show this and stop")
     parser.add_argument(
         "--workdir",

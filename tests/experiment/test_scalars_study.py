@@ -18,7 +18,7 @@ from amtl_jax.experiment.config import (
 from amtl_jax.experiment.scalars.study import MeanDifferences, arm_scalars, written_study
 from amtl_jax.experiment.study.driver import study
 from amtl_jax.experiment.study.observer import StudyObserver
-from amtl_jax.experiment.study.units import UnitResult
+from amtl_jax.experiment.study.units import UnitResult, save_unit
 from amtl_jax.experiment.study_rows import METRICS, Row
 from amtl_jax.experiment.study_summary import summarise_study
 
@@ -183,7 +183,9 @@ def test_a_study_tells_every_unit_once_in_the_same_order(tmp_path, monkeypatch):
         for one in units:
             rows = unit(one.target, one.seed, one.budget, rng)
             rows = [row._replace(target_samples=one.target_samples) for row in rows]
-            yield one, UnitResult(tuple(rows), dict.fromkeys(ARMS, 0.5), {}, {}, "cpu")
+            result = UnitResult(tuple(rows), dict.fromkeys(ARMS, 0.5), {}, {}, "cpu")
+            save_unit(stage.workdir, stage.fingerprint, one, result)  # as what computes it does
+            yield one, result
 
     rng = np.random.default_rng(0)
     monkeypatch.setattr("amtl_jax.experiment.study.driver._run_context", computed)

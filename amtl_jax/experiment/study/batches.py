@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import jax
 
-from amtl_jax.cpu_threads import num_cpus
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.study.field import Field
 from amtl_jax.packing import default_block_rows, max_blocks
@@ -45,8 +44,7 @@ def batch_size(config: Config, field: Field) -> int:
 
 def num_threads(config: Config) -> int:
     """Groups of campaigns that are computed side by side: two on a CPU, unless a batch is told."""
-    is_cpu = jax.default_backend() == "cpu" and config.study.batch is None
-    return min(_THREADS, num_cpus()) if is_cpu else 1
+    return _THREADS if jax.default_backend() == "cpu" and config.study.batch is None else 1
 
 
 def in_order(
