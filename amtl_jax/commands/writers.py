@@ -2,8 +2,10 @@
 
 import argparse
 
-FLAGS = ("--tensorboard", "--wandb")
-USAGE = "[--tensorboard] [--wandb]"
+from amtl_jax.experiment.scalars.writers import WRITERS
+
+FLAGS = tuple(f"--{name}" for name in WRITERS)
+USAGE = " ".join(f"[{flag}]" for flag in FLAGS)
 
 
 def add_writer_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -29,4 +31,4 @@ def add_writer_options(parser: argparse.ArgumentParser, what: str) -> None:
 
 def chosen_writers(arguments: argparse.Namespace) -> tuple[str, ...]:
     """Returns the names of the writers that are asked for."""
-    return tuple(name for name in ("tensorboard", "wandb") if getattr(arguments, name))
+    return tuple(name for name in WRITERS if getattr(arguments, name))

@@ -7,6 +7,7 @@ from amtl_jax.experiment.config import ArmName, Config, ConfigError, TableConfig
 from amtl_jax.experiment.value_checks import LARGEST, Checks
 
 STUDY_ARMS = ("same_digit", "all_data", "clairvoyant")  # beside those of a run
+UNBOUND = frozenset({"target_only", "all_data", "pooled"})  # arms that no budget bounds
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -21,7 +22,7 @@ def check_study(checks: Checks, config: Config) -> None:
             f"study.arms must be of {', '.join(known)}, or package.module:function for a strategy "
             f"of your own, got {shown(unknown[0])}"
         )
-    choices = {*study.arms} - {"clairvoyant", "target_only", "all_data"}
+    choices = {*study.arms} - UNBOUND - {"clairvoyant"}
     if "clairvoyant" in study.arms and not choices:
         checks.problems.append(
             "study.arms: clairvoyant chooses among the other arms of a budget, and there is none; "

@@ -11,6 +11,7 @@ from amtl_jax.experiment.report import (
     value_text,
     verdict,
 )
+from amtl_jax.experiment.study_checks import UNBOUND
 from amtl_jax.experiment.study_outcomes import BASES
 from amtl_jax.experiment.study_rows import METRICS, SHARES
 from amtl_jax.experiment.study_text import difference_text
@@ -19,8 +20,7 @@ _UNIFORM, _TARGET_ONLY = BASES
 _CEILING = "all_data"  # every source row there is, whatever it costs
 _INFORMED = "same_digit"  # knows the classes of the tasks
 _CHOOSER = "clairvoyant"  # knows which arm is best
-_NO_BUDGET = {_TARGET_ONLY, _CEILING, "pooled"}  # no budget bounds them
-_NO_RULES = _NO_BUDGET | {_UNIFORM, _INFORMED, _CHOOSER}  # all others are rules that one could use
+_NO_RULES = UNBOUND | {_UNIFORM, _INFORMED, _CHOOSER}  # all others are rules that one could use
 _FEW_CLUSTERS = 8
 _MANY_COMPARISONS = 5
 _FIRST, _SECOND = METRICS[:2]
@@ -128,7 +128,7 @@ def _needs(arms: dict[str, Any]) -> Iterator[str]:
         interval = _difference(arms, arm, _UNIFORM, _SECOND)
         needs = found["uniform_needs"].get(_SECOND)
         is_better = interval and verdict(_SECOND, interval) == "better"
-        if not needs or not is_better or arm in _NO_BUDGET:
+        if not needs or not is_better or arm in UNBOUND:
             continue
         bound = {"more": "more than ", "less": "less than ", None: ""}[needs["side"]]
         end = {"more": ", the most it was given", "less": ", the least it was given", None: ""}

@@ -17,11 +17,11 @@ from amtl_jax.experiment.page.numbers import (
     value_text,
 )
 from amtl_jax.experiment.page.tables import folded, table
+from amtl_jax.experiment.study_checks import UNBOUND
 from amtl_jax.experiment.study_outcomes import BASES
 from amtl_jax.experiment.study_rows import METRICS
 
 UNIFORM, TARGET_ONLY = BASES
-UNBOUND = frozenset({TARGET_ONLY, "all_data", "pooled"})  # arms that no budget bounds
 FIRST_METRICS = METRICS[:2]
 _OTHER_METRICS = METRICS[2:]
 

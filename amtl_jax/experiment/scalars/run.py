@@ -50,11 +50,8 @@ def written_run(
         yield shown
         return
     job = Job(config.name, Path(workdir), "", to_plain(config), shown.noted)
-    writers = make_writers(names, job)
-    try:
+    with contextlib.closing(make_writers(names, job)) as writers:
         yield WrittenRun(shown, writers)
-    finally:
-        writers.close()
 
 
 class WrittenRun(Observer):

@@ -79,11 +79,8 @@ def written_study(
     own = Shard.parse(shard)
     part = f"shard_{own.index}_of_{own.count}" if own.count > 1 else ""
     job = Job(config.name, Path(workdir), part, to_plain(config), shown.noted)
-    writers = make_writers(names, job)
-    try:
+    with contextlib.closing(make_writers(names, job)) as writers:
         yield WrittenStudy(shown, writers)
-    finally:
-        writers.close()
 
 
 class WrittenStudy(StudyObserver):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-TENSORBOARD, WANDB = "tensorboard", "wandb"  # as options and as extras
+WRITERS = TENSORBOARD, WANDB = "tensorboard", "wandb"  # as options and as extras
 
 
 class Series(NamedTuple):

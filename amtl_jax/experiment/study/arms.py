@@ -13,7 +13,6 @@ from amtl_jax.types import Strategy
 
 UNIFORM, SAME_DIGIT, TARGET_ONLY, ALL_DATA = "uniform", "same_digit", "target_only", "all_data"
 CLAIRVOYANT = "clairvoyant"
-BOUNDLESS = (TARGET_ONLY, ALL_DATA)  # that no budget bounds
 _OWN_SHARE = 0.8  # of the budget, for the sources of the target's class
 
 
@@ -38,7 +37,7 @@ def strategies_of(config: Config, arms: Sequence[str]) -> dict[str, Strategy]:
     Raises:
       ConfigError: if a strategy of one's own cannot be found or made.
     """
-    known = (*BOUNDLESS, UNIFORM, SAME_DIGIT, CLAIRVOYANT)
+    known = (UNIFORM, SAME_DIGIT, TARGET_ONLY, ALL_DATA, CLAIRVOYANT)
     looking = [arm for arm in arms if arm not in known]
     return {
         arm: _imported(arm) if ":" in arm else RULES[arm](target_in_fit=config.target_in_fit)

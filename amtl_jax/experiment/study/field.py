@@ -90,16 +90,10 @@ class Field(NamedTuple):
         """Key of a round's fit and rule."""
         return jax.random.fold_in(self.key(build.LEARNER_KEY), index)
 
-    def sample(self) -> np.ndarray:
-        """`[n_T]` places of the target sample."""
-        return self._target_order()[: self.target_samples]
-
-    def others(self) -> np.ndarray:
-        """`[n]` places of the target rows that are not in the sample."""
-        return self._target_order()[self.target_samples :]
-
-    def _target_order(self) -> np.ndarray:
-        return target_rows(self.places, self.key(build.TARGET_KEY), self.places.targets[1])
+    def target_split(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the target sample `[n_T]`, and of the target's other rows `[n]`."""
+        rows = target_rows(self.places, self.key(build.TARGET_KEY))
+        return rows[: self.target_samples], rows[self.target_samples :]
 
     def slots(
         self,

@@ -87,10 +87,10 @@ def places_of(tasks: ImageTasks, corruption: str, shape: Sequence[int], *, joint
     )
 
 
-def target_rows(places: Places, key: Array, number: int) -> np.ndarray:
-    """`[number]` places of a target sample: a prefix of one random order, as a run draws it."""
+def target_rows(places: Places, key: Array) -> np.ndarray:
+    """`[n]` places of all target rows, in the random order whose prefix is a run's sample."""
     first, size = places.targets
-    return first + np.asarray(jax.random.permutation(key, size))[:number]
+    return first + np.asarray(jax.random.permutation(key, size))
 
 
 def slots_of(

@@ -49,7 +49,7 @@ def rule_rounds(
         campaigns = [_Campaign(place, label, rule, fresh) for place, label in enumerate(labels)]
         counts = np.asarray(rule.learner.ask(field.round_key(0), fresh))
         is_plain = np.array_equal(counts, shared.counts[0])
-        found = opened.setdefault(rule.fit, {}) if is_plain else {}
+        found = opened.setdefault(rule.fit, {})
         last = len(rule.learner.budgets) - 1
         for index in range(last + 1):
             campaigns = [_prepared(field, shared, one, index) for one in campaigns]
@@ -123,9 +123,9 @@ def _ended(field: Field, rule: Rule, campaigns: list[_Campaign], index: int) -> 
     seconds = (time.monotonic() - started) / len(campaigns)
     samples, done = field.charged(index, rule.learner), []
     for one, counts, fit in zip(campaigns, bought, found, strict=True):
-        (head,) = heads_of(field, rule.arm, index, [one.label], fit.fit.params)
+        (last,) = heads_of(field, rule.arm, index, samples, [one.label], fit.fit.params)
         nu = np.asarray(one.state.proposal.relevance.nu)
-        last = head.round(rule.arm, index, samples, seconds, counts, nu)
+        last = last._replace(seconds=last.seconds + seconds, counts=counts, nu=nu)
         done.append(one._replace(rounds=(*one.rounds, last)))
     return done
 
@@ -145,7 +145,8 @@ def _fits(
     field: Field, rule: Rule, campaigns: list[_Campaign], index: int, chosen: Any
 ) -> tuple[list[Any], float]:
     """Fits a round of campaigns at once; returns also the seconds of each."""
-    started, sample, cases = time.monotonic(), field.sample(), []
+    started, cases = time.monotonic(), []
+    sample, _ = field.target_split()
     for one in campaigns:
         counts, spent = _bought(field, rule, one, index)
         slots = field.slots(index, counts, spent, sample, one.label, learner=rule.learner)

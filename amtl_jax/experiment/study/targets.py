@@ -9,7 +9,6 @@ import jax
 from amtl_jax.experiment.study.answers import heads_of
 from amtl_jax.experiment.study.arms import (
     ALL_DATA,
-    BOUNDLESS,
     CLAIRVOYANT,
     SAME_DIGIT,
     TARGET_ONLY,
@@ -19,12 +18,9 @@ from amtl_jax.experiment.study.batches import batch_size, in_order, num_threads
 from amtl_jax.experiment.study.field import ArmRound, Field
 from amtl_jax.experiment.study.grid import Unit
 from amtl_jax.experiment.study.rule_rounds import rule_rounds
-from amtl_jax.experiment.study.uniform_rounds import (
-    Shared,
-    same_digit_round,
-    uniform_rounds,
-)
+from amtl_jax.experiment.study.uniform_rounds import Shared, same_digit_round, uniform_rounds
 from amtl_jax.experiment.study.units import UnitResult, unit_result
+from amtl_jax.experiment.study_checks import UNBOUND
 
 
 class Ceiling(NamedTuple):
@@ -92,14 +88,13 @@ def _computed(
 ) -> list[tuple[Unit, UnitResult]]:
     """All arms of some targets."""
     told = rule_rounds(field, shared, [member.label for member in members], batch)
-    done = []
+    device, done = jax.devices()[0].device_kind, []
     for member, found in zip(members, told, strict=True):
         rounds = [*member.known, *found]
         if SAME_DIGIT in arms:
             rounds.append(same_digit_round(field, shared, member.label))
         if CLAIRVOYANT in arms:
             rounds.append(_clairvoyant(rounds))
-        device = jax.devices()[0].device_kind
         result = unit_result(member.unit, rounds, field.places.test_label, device)
         keep(member.unit, result)
         done.append((member.unit, result))
@@ -108,7 +103,7 @@ def _computed(
 
 def _clairvoyant(rounds: Sequence[ArmRound]) -> ArmRound:
     """The best of the arms of one budget, by labels of the target that none of them sees."""
-    last = {one.arm: one for one in rounds if one.arm not in BOUNDLESS}
+    last = {one.arm: one for one in rounds if one.arm not in UNBOUND}
     best = min(last.values(), key=lambda one: one.other_loss)
     seconds = sum(one.seconds for one in rounds if one.arm in last)
     return best._replace(arm=CLAIRVOYANT, index=0, seconds=seconds, counts=None, nu=None)
@@ -124,14 +119,16 @@ def _known_arms(
     """Arms that look at nothing but the target sample, for each target of a context."""
     rounds: list[list[ArmRound]] = [[] for _ in labels]
     if TARGET_ONLY in arms:
-        for own, head in zip(rounds, heads_of(field, TARGET_ONLY, 0, labels), strict=True):
-            own.append(head.round(TARGET_ONLY, 0, 0))
+        for own, one in zip(rounds, heads_of(field, TARGET_ONLY, 0, 0, labels), strict=True):
+            own.append(one)
     if UNIFORM in arms:
         for own, more in zip(rounds, uniform_rounds(field, shared, labels), strict=True):
             own += more
     if everything is not None:
-        found = heads_of(field, ALL_DATA, 0, labels, everything.params)
-        seconds = everything.seconds / field.num_targets
-        for own, head in zip(rounds, found, strict=True):
-            own.append(head.round(ALL_DATA, 0, everything.samples, seconds))
+        params, samples, fitted = everything
+        fitted /= field.num_targets
+        for own, one in zip(
+            rounds, heads_of(field, ALL_DATA, 0, samples, labels, params), strict=True
+        ):
+            own.append(one._replace(seconds=one.seconds + fitted))
     return rounds

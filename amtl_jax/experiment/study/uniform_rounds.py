@@ -1,4 +1,4 @@
-"""What the targets of a context share: uniform rounds, and heads on one representation."""
+"""The arms that look at no target: uniform rounds, which targets share, and a known split."""
 
 import time
 from collections.abc import Sequence
@@ -152,12 +152,12 @@ def uniform_rounds(field: Field, shared: Shared, labels: Sequence[int]) -> list[
     """
     rounds: list[list[ArmRound]] = [[] for _ in labels]
     for place, index in enumerate(shared.rounds.tolist()):
-        found = heads_of(field, UNIFORM, index, labels, shared.params[place])
+        samples, params = field.charged(index), shared.params[place]
         fitted = float(shared.seconds[place]) / field.num_targets
-        for own, head in zip(rounds, found, strict=True):
-            own.append(
-                head.round(UNIFORM, index, field.charged(index), fitted, shared.counts[place])
-            )
+        for own, one in zip(
+            rounds, heads_of(field, UNIFORM, index, samples, labels, params), strict=True
+        ):
+            own.append(one._replace(seconds=one.seconds + fitted, counts=shared.counts[place]))
     return rounds
 
 
@@ -200,5 +200,5 @@ def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
     slots = field.slots(index, counts, np.zeros_like(counts))
     (found,) = fit_sources(field, SAME_DIGIT, index, [(state, slots)])
     seconds = time.monotonic() - started
-    (head,) = heads_of(field, SAME_DIGIT, index, [label], found.fit.params)
-    return head.round(SAME_DIGIT, 0, budget, seconds, counts)
+    (one,) = heads_of(field, SAME_DIGIT, index, budget, [label], found.fit.params)
+    return one._replace(index=0, seconds=one.seconds + seconds, counts=counts)
