@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.markers import MarkerStyle
 from scipy.cluster.hierarchy import average, cophenet, leaves_list
 from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 
-from amtl_jax.experiment.page import colours
+from amtl_jax.experiment.page import colours, paper_charts
 from amtl_jax.experiment.page.cluster import distances, order_of
 from amtl_jax.experiment.page.heatmap import Shade
 from amtl_jax.experiment.page.markup import Html, element, escape, shortened
@@ -238,3 +239,9 @@ def test_names_are_shortened():
     assert shortened("a\n b  c") == "a b c"
     assert shortened(" \n") == "(no name)"
     assert shortened("x" * 10_000, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize("name", paper_charts._MARKERS)
+def test_markers_of_figures_are_filled(name):
+    """One that is all edge has the edge's colour, which is that of the paper."""
+    assert MarkerStyle(paper_charts._MARKERS[name]).is_filled()

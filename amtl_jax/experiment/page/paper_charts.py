@@ -24,7 +24,7 @@ _MARKERS = {
     "diamond": "D",
     "plus": "P",
     "cross": "X",
-    "bar": "_",
+    "bar": ((-1, -0.375), (1, -0.375), (1, 0.375), (-1, 0.375)),  # "_" is all edge, and white
     "star": "*",
     "hexagon": "H",
 }
