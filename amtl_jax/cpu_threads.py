@@ -18,6 +18,16 @@ def calm_threads() -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}".strip()
 
 
+def may_run_two() -> bool:
+    """Whether two computations may run at a time on a CPU without waiting for each other for ever.
+
+    They may where `calm_threads` was called before XLA started, as the command does, or where the
+    user or the machine gives XLA as many threads; a plain `import amtl_jax` changes no environment.
+    """
+    told = os.environ.get("NPROC", "")
+    return (int(told) if told.isdecimal() else _num_cpus()) >= _THREADS
+
+
 def _num_cpus() -> int:
     """CPUs that this process may use: a container or `taskset` may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):

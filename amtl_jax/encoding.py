@@ -2,8 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from amtl_jax.types import Array, Encoder, Params
+
+_BYTE = 1.0 / 255.0
+_BYTE_ROWS = 1024
+
+
+def as_float(x: Array, dtype: DTypeLike = jnp.float32) -> Array:
+    """Inputs as an encoder wants them: images of bytes become floats in [0, 1], others stay."""
+    return x.astype(dtype) * jnp.asarray(_BYTE, dtype) if x.dtype == jnp.uint8 else x
 
 
 def encode(encoder: Encoder, params: Params, x: Array) -> Array:
@@ -12,12 +21,12 @@ def encode(encoder: Encoder, params: Params, x: Array) -> Array:
     Args:
       encoder: any.
       params: its parameters.
-      x: `[B, R, *input_shape]`.
+      x: `[B, R, *input_shape]`, floats or bytes.
 
     Returns:
       `[B, R, K]` features.
     """
-    rows = x.reshape(-1, *x.shape[2:])
+    rows = as_float(x.reshape(-1, *x.shape[2:]))
     return encoder.apply(params, rows).reshape(*x.shape[:2], encoder.num_features)
 
 
@@ -29,21 +38,22 @@ def encode_live(encoder: Encoder, params: Params, x: Array, weight: Array) -> Ar
     behind the last one that counts are not encoded. For forward passes; it has no gradient.
 
     Args:
-      encoder: any; with `chunk_rows` None all blocks are encoded at once.
+      encoder: any; with `chunk_rows` None all blocks are encoded at once, unless they are bytes.
       params: its parameters.
-      x: `[B, R, *input_shape]`.
+      x: `[B, R, *input_shape]`, floats or bytes.
       weight: `[B, R]` sample weight.
 
     Returns:
       `[B, R, K]` features; zeros in the blocks that were left out.
     """
     num_blocks, block_rows = x.shape[:2]
-    if encoder.chunk_rows is None or num_blocks == 0:
+    chunk_rows = encoder.chunk_rows or (_BYTE_ROWS if x.dtype == jnp.uint8 else None)
+    if chunk_rows is None or num_blocks == 0:
         return encode(encoder, params, x)
-    chunk = min(max(encoder.chunk_rows // block_rows, 1), num_blocks)
+    chunk = min(max(chunk_rows // block_rows, 1), num_blocks)
     counts = jnp.any(weight > 0, axis=1)
     live = jnp.max(jnp.where(counts, jnp.arange(1, num_blocks + 1), 0))
-    dtype = jax.eval_shape(encoder.apply, params, x[0]).dtype
+    dtype = jax.eval_shape(encoder.apply, params, as_float(x[0])).dtype
 
     def fill(index, features):
         # The last chunk starts earlier where chunks do not divide the blocks: it writes the same.

@@ -26,7 +26,8 @@ class TaskBatch(NamedTuple):
     """Samples of many tasks, packed in blocks; all rows of a block belong to one task.
 
     Attributes:
-      x: `[B, R, ...]` inputs.
+      x: `[B, R, ...]` inputs: floats, or images as bytes (uint8), which stand for x/255 and are
+        made floats a few rows at a time.
       y: `[B, R, O]` float targets.
       weight: `[B, R]` float sample weight, 0 for padding rows and missing labels.
       task: `[B]` int32 task of each block, non-decreasing, in `[0, num_tasks)`.

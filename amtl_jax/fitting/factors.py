@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from amtl_jax.encoders.scaled import ScaledInputs
+from amtl_jax.fitting.reading import correlate
 from amtl_jax.types import Array, Encoder, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
-_MAX_COLUMNS = 4
 
 
 def task_sums(batch: TaskBatch, num_tasks: int) -> tuple[Array, Array, Array]:
     """Σ ω x `[M, D]`, Σ ω y `[M, O]` and Σ ω `[M]` of every task."""
-    sums = jnp.einsum("br,brd->bd", batch.weight, batch.x, precision=_PRECISION)
+    ones = jnp.ones_like(batch.weight)[..., None]
+    input_sum = correlate(batch, ones, num_tasks)[..., 0]
     label_sums = jnp.einsum("br,bro->bo", batch.weight, batch.y, precision=_PRECISION)
-    input_sum = jax.ops.segment_sum(sums, batch.task, num_tasks)
     label_sum = jax.ops.segment_sum(label_sums, batch.task, num_tasks)
     count = jax.ops.segment_sum(batch.weight.sum(axis=1), batch.task, num_tasks)
     return input_sum, label_sum, count
@@ -37,32 +37,6 @@ def inverse_count(count: Array, intercept: bool) -> Array:
     return jnp.where(count > 0, intercept / jnp.where(count > 0, count, 1.0), 0.0)[:, None]
 
 
-def input_moments(batch: TaskBatch, rows: Array, num_tasks: int) -> Array:
-    """Σ ω x rowᵀ of every task: `[B, R, O]` to `[M, D, O]`."""
-    weighted = batch.weight[..., None] * rows
-    products = jnp.einsum("brd,bro->bdo", batch.x, weighted, precision=_PRECISION)
-    return jax.ops.segment_sum(products, batch.task, num_tasks)
-
-
-def rows_times(x: Array, theta: Array) -> Array:
-    """`[B, R, D]` times `[B, D, P]`, both per block, to `[B, R, P]`."""
-
-    def at_once(x, theta):
-        return jnp.einsum("brd,bdp->brp", x, theta, precision=_PRECISION)
-
-    def by_column(x, theta):
-        columns = [
-            jnp.einsum("brd,bd->br", x, theta[..., column], precision=_PRECISION)
-            for column in range(theta.shape[-1])
-        ]
-        return jnp.stack(columns, axis=-1)
-
-    if theta.shape[-1] > _MAX_COLUMNS:
-        return at_once(x, theta)
-    # A CPU has fast matrix-vector products, even read twice; elsewhere one read is what counts.
-    return jax.lax.platform_dependent(x, theta, cpu=by_column, default=at_once)
-
-
 def spectral_kernel(batch: TaskBatch, num_features: int, num_tasks: int, intercept: bool) -> Array:
     """Top-K left singular vectors of the columns √n_m g_m, g_m = X_mᵀy_m / n_m, centred.
 
@@ -71,7 +45,7 @@ def spectral_kernel(batch: TaskBatch, num_features: int, num_tasks: int, interce
     """
     _, label_mean, count = task_means(batch, num_tasks, intercept)
     residual = batch.y - label_mean[batch.task][:, None, :]
-    return leading_inputs(input_moments(batch, residual, num_tasks), count, num_features)
+    return leading_inputs(correlate(batch, residual, num_tasks), count, num_features)
 
 
 def spectral_start(

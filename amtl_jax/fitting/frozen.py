@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from amtl_jax.encoding import as_float
 from amtl_jax.fitting.objective import finish
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
@@ -26,7 +27,7 @@ def frozen_fitter(
 
     def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
         del penalty
-        return encoder.init(key, batch.x[0]) if params is None else params
+        return encoder.init(key, as_float(batch.x[0])) if params is None else params
 
     def fit(found: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         return finish(

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from amtl_jax.encoders.scaled import linear_scale
-from amtl_jax.encoding import encode, encode_live
-from amtl_jax.fitting.factors import input_moments, product, rows_times
+from amtl_jax.encoding import as_float, encode, encode_live
+from amtl_jax.fitting.factors import product
 from amtl_jax.fitting.objective import penalised_loss, squared_norm, total_weight
+from amtl_jax.fitting.reading import predict_and_correlate
 from amtl_jax.heads import head_stats, predict_heads
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Heads, Params, TaskBatch
 
@@ -73,7 +74,7 @@ def joint_descent_fitter(
 
     def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
         del penalty
-        return encoder.init(key, batch.x[0])
+        return encoder.init(key, as_float(batch.x[0]))
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         if scale is None:
@@ -107,10 +108,11 @@ def _linear_gradient(batch: TaskBatch, num_tasks: int, scale: float) -> Callable
     def gradient(point: _Point) -> _Point:
         kernel, weight = point.encoder["params"]["kernel"], point.weight
         theta = scale * product(kernel, weight)  # [M, D, O]
-        error = rows_times(batch.x, theta[batch.task]) - batch.y
+        offset = -batch.y
         if point.bias is not None:
-            error = error + point.bias[batch.task][:, None, :]
-        by_theta = 2.0 * scale * input_moments(batch, error, num_tasks)
+            offset = offset + point.bias[batch.task][:, None, :]
+        error, sums = predict_and_correlate(batch, theta, offset, num_tasks)
+        by_theta = 2.0 * scale * sums
         by_kernel = jnp.einsum("mdo,mko->dk", by_theta, weight, precision=_PRECISION)
         by_weight = jnp.einsum("mdo,dk->mko", by_theta, kernel, precision=_PRECISION)
         by_bias = None

@@ -11,12 +11,11 @@ and one backward read, and no evaluation is ever wasted.
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.encoding import encode_live
 from amtl_jax.fitting.factors import (
     balance,
     check_descent,
-    input_moments,
     product,
-    rows_times,
     spectral_start,
     task_means,
 )
@@ -27,6 +26,7 @@ from amtl_jax.fitting.quasi_newton import (
     quasi_newton_direction,
     remember,
 )
+from amtl_jax.fitting.reading import correlate, predict_and_correlate
 from amtl_jax.heads import head_stats, solve_heads
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
@@ -68,7 +68,7 @@ def lbfgs_fitter(
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         kernel = params["params"]["kernel"]
-        features = jnp.matmul(batch.x, kernel, precision=_PRECISION)
+        features = encode_live(encoder, params, batch.x, batch.weight)
         stats = head_stats(features, batch, num_tasks=num_tasks)
         ridge = penalty * total_weight(batch)
         heads = solve_heads(stats, ridge=ridge, intercept=intercept)
@@ -92,13 +92,6 @@ def lbfgs_fitter(
     return Fitter(init, fit, encoder, num_tasks, intercept)
 
 
-def _forward(batch: TaskBatch, mean: Array, theta: Array) -> Array:
-    """Centred predictions `(x − mean)ᵀθ` of every row: `[M, D, P]` to `[B, R, P]`."""
-    product = rows_times(batch.x, theta[batch.task])
-    shift = jnp.einsum("md,mdp->mp", mean, theta, precision=_PRECISION)
-    return product - shift[batch.task][:, None, :]
-
-
 def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, tolerance, memory, window):
     """Runs L-BFGS from balanced factors; returns factors, relative gradient norm and steps."""
     mean, label_mean, _ = task_means(batch, num_tasks, intercept)
@@ -112,9 +105,14 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
     def ravel(kernel, weight):
         return jnp.concatenate([kernel.ravel(), weight.ravel()])
 
-    def gradient_at(point, residual):
+    def response(theta):  # centred predictions (x − mean)ᵀθ of every row, and their moments
+        shift = jnp.einsum("md,mdp->mp", mean, theta, precision=_PRECISION)
+        offset = jnp.zeros_like(batch.weight)[..., None] - shift[batch.task][:, None, :]
+        return predict_and_correlate(batch, theta, offset, num_tasks)
+
+    def gradient_at(point, moments):  # moments `[M, D, O]` Σ ω x rᵀ of the residuals r
         kernel, weight = unravel(point)
-        theta_gradient = -2.0 / count * input_moments(batch, residual, num_tasks)
+        theta_gradient = -2.0 / count * moments
         kernel_gradient = jnp.einsum("mdo,mko->dk", theta_gradient, weight, precision=_PRECISION)
         weight_gradient = jnp.einsum("mdo,dk->mko", theta_gradient, kernel, precision=_PRECISION)
         return ravel(kernel_gradient, weight_gradient) + 2.0 * penalty * point
@@ -123,14 +121,15 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
         return jnp.sum(batch.weight[..., None] * left * right) / count
 
     def step(carry):
-        point, residual, gradient, history, values, index = carry
+        point, residual, moments, gradient, history, values, index = carry
         direction = quasi_newton_direction(gradient, history)
         kernel, weight = unravel(point)
         kernel_step, weight_step = unravel(direction)
         linear = product(kernel_step, weight) + product(kernel, weight_step)
         both = jnp.concatenate([linear, product(kernel_step, weight_step)], axis=-1)
-        change = _forward(batch, mean, both)
-        linear, quadratic = jnp.split(change, 2, axis=-1)
+        (linear, quadratic), (by_linear, by_quadratic) = (
+            jnp.split(part, 2, axis=-1) for part in response(both)
+        )
         coefficients = (
             -2.0 * inner(residual, linear) + 2.0 * penalty * jnp.vdot(point, direction),
             inner(linear, linear)
@@ -141,28 +140,30 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
         )
         length = first_minimiser(coefficients)
         residual = residual - length * linear - length**2 * quadratic
+        moments = moments - length * by_linear - length**2 * by_quadratic
         new_point = point + length * direction
-        new_gradient = gradient_at(new_point, residual)
+        new_gradient = gradient_at(new_point, moments)
         history = remember(history, length * direction, new_gradient - gradient)
         value = inner(residual, residual) + penalty * jnp.vdot(new_point, new_point)
         values = jnp.append(values[1:], value)
-        return new_point, residual, new_gradient, history, values, index + 1
+        return new_point, residual, moments, new_gradient, history, values, index + 1
 
     def unfinished(carry):
-        _, _, gradient, _, values, index = carry
+        _, _, _, gradient, _, values, index = carry
         improving = values[0] - values[-1] > tolerance * values[-1]
         healthy = jnp.isfinite(values[-1]) & jnp.any(gradient != 0)
         return (index < num_steps) & healthy & improving
 
     point = ravel(*factors)
     labels = batch.y - label_mean[batch.task][:, None, :]
-    residual = labels - _forward(batch, mean, product(*factors))
-    gradient = gradient_at(point, residual)
+    predicted, by_predicted = response(product(*factors))
+    residual, moments = labels - predicted, correlate(batch, labels, num_tasks) - by_predicted
+    gradient = gradient_at(point, moments)
     value = inner(residual, residual) + penalty * jnp.vdot(point, point)
     history = empty_history(memory, point)
     values = jnp.append(jnp.full(window - 1, jnp.inf, point.dtype), value)
-    carry = (point, residual, gradient, history, values, jnp.int32(0))
-    point, _, last_gradient, _, _, steps = jax.lax.while_loop(unfinished, step, carry)
+    carry = (point, residual, moments, gradient, history, values, jnp.int32(0))
+    point, _, _, last_gradient, _, _, steps = jax.lax.while_loop(unfinished, step, carry)
     start = jnp.linalg.norm(gradient)
     relative = jnp.linalg.norm(last_gradient) / jnp.where(start > 0, start, 1.0)
     return unravel(point), relative, steps

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from amtl_jax.encoding import encode, encode_live
+from amtl_jax.encoding import as_float, encode, encode_live
 from amtl_jax.fitting.objective import finish, squared_norm
 from amtl_jax.fitting.rows import FitRows, split_rows, take_blocks
 from amtl_jax.heads import head_stats, predict_heads, solve_heads
@@ -104,7 +104,7 @@ def minibatch_fitter(
 
     def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
         del penalty
-        return encoder.init(key, batch.x[0])
+        return encoder.init(key, as_float(batch.x[0]))
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         rows = split_rows(batch, stop_share)

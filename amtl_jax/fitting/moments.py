@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.encoding import as_float
 from amtl_jax.fitting.factors import inverse_count, task_sums
 from amtl_jax.heads import solve_heads
 from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
@@ -43,7 +44,7 @@ class TaskMoments(NamedTuple):
 
 def task_moments(batch: TaskBatch, *, num_tasks: int, intercept: bool) -> TaskMoments:
     """Sums the moments of every task; tasks without weight get zeros."""
-    batch = _short_blocks(batch)
+    batch = _short_blocks(batch._replace(x=as_float(batch.x, batch.weight.dtype)))
     input_sum, label_sum, count = task_sums(batch, num_tasks)
     inverse = inverse_count(count, intercept)
     mean, label_mean = inverse * input_sum, inverse * label_sum

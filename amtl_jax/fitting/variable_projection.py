@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from amtl_jax.encoding import as_float
 from amtl_jax.fitting.objective import finish, projected_objective
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
@@ -40,7 +41,7 @@ def variable_projection_fitter(
 
     def init(key: Array, batch: TaskBatch, penalty: Array) -> Params:
         del penalty
-        return encoder.init(key, batch.x[0])
+        return encoder.init(key, as_float(batch.x[0]))
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         def objective(params):

@@ -11,7 +11,7 @@ import numpy as np
 from amtl_jax.experiment import build
 from amtl_jax.experiment.representation import build_fitter
 from amtl_jax.experiment.rounds import RunError
-from amtl_jax.experiment.study.pools import Places, Pools, images_at
+from amtl_jax.experiment.study.pools import Places, Pools
 from amtl_jax.experiment.study.programs import Parts
 from amtl_jax.fitting.penalty import fit_with_penalty
 from amtl_jax.packing import default_block_rows, max_blocks, pack_index
@@ -51,7 +51,7 @@ def all_data_fit(parts: Parts, pools: Pools, places: Places, seed: int) -> tuple
         weight = (packed >= 0).astype(jnp.float32)
         is_class = pools.label[row][..., None] == jnp.asarray(classes)[None, None]
         y = weight[..., None] * is_class.astype(jnp.float32)
-        batch = TaskBatch(images_at(pools, row), y, weight, block_task)
+        batch = TaskBatch(pools.x[row], y, weight, block_task)
         unknown = jnp.full((), jnp.nan)
         # The loss of an image is that of all its labels together: λ of a label, times their number.
         given = parts.config.fit.penalty

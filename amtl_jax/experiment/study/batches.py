@@ -7,9 +7,11 @@ from typing import TypeVar
 
 import jax
 
+from amtl_jax.cpu_threads import may_run_two
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.study.field import Field
-from amtl_jax.packing import default_block_rows, max_blocks
+from amtl_jax.experiment.study.pools import small_block_rows
+from amtl_jax.packing import max_blocks
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -36,15 +38,19 @@ def batch_size(config: Config, field: Field) -> int:
         return 1
     rows = field.charged(len(field.budgets) - 1) + field.target_samples
     num_tasks = len(field.places.label) + 1
-    block_rows = config.block_rows or default_block_rows(rows, num_tasks)
+    block_rows = config.block_rows or small_block_rows(rows, num_tasks)
     slots = max_blocks(rows, num_tasks, block_rows) * block_rows
     one = 4 * slots * math.prod(field.places.source.input_shape) * _COPIES
     return max(1, int(_SHARE * stats["bytes_limit"] / one))
 
 
 def num_threads(config: Config) -> int:
-    """Groups of campaigns that are computed side by side: two on a CPU, unless a batch is told."""
-    return _THREADS if jax.default_backend() == "cpu" and config.study.batch is None else 1
+    """Groups of campaigns that are computed side by side: two on a CPU, unless a batch is told.
+
+    One where XLA has so few threads that two would wait for each other; see `may_run_two`.
+    """
+    on_cpu = jax.default_backend() == "cpu" and config.study.batch is None
+    return _THREADS if on_cpu and may_run_two() else 1
 
 
 def in_order(

@@ -120,7 +120,7 @@ def slots_of(
     num_tasks = len(places.label) + 1
     tasks = np.concatenate([task, np.full(len(target), num_tasks - 1)])
     rows = np.concatenate([places.first[task] + row, target])
-    block_rows = block_rows or default_block_rows(num_rows, num_tasks)
+    block_rows = block_rows or small_block_rows(num_rows, num_tasks)
     num_blocks = max_blocks(num_rows, num_tasks, block_rows)
     row_of, block_task = pack_index(
         tasks, num_tasks=num_tasks, block_rows=block_rows, num_blocks=num_blocks
@@ -130,13 +130,22 @@ def slots_of(
     return Slots(packed.astype(np.int32), block_task, labels)
 
 
+def small_block_rows(num_rows: int, num_tasks: int) -> int:
+    """Rows of a block, an eighth of the mean rows of a task: an eighth at most is padding.
+
+    A quarter of the default, which wastes up to a half to have larger products; fits here read
+    single rows, and are bound by how many there are.
+    """
+    return default_block_rows(num_rows, 4 * num_tasks)
+
+
 def gather(pools: Pools, slots: Slots) -> TaskBatch:
-    """The batch itself, one label a row: 1 for the class of its task and 0 for the others."""
+    """The batch itself, images as bytes; a label is 1 for its task's class and 0 for others."""
     row = jnp.maximum(slots.row, 0)
     weight = (slots.row >= 0).astype(jnp.float32)
     is_class = pools.label[row] == slots.label[slots.task][:, None]
     y = weight * is_class.astype(jnp.float32)
-    return TaskBatch(images_at(pools, row), y[..., None], weight, jnp.asarray(slots.task))
+    return TaskBatch(pools.x[row], y[..., None], weight, jnp.asarray(slots.task))
 
 
 def images_at(pools: Pools, row: Array) -> Array:

@@ -1,0 +1,132 @@
+"""Reads of the samples by fits of the linear representation: the whole cost of their steps.
+
+A step needs predictions xᵀθ of every row and, back from the rows, Σ ω x rᵀ of every task. Where the
+second follows from the first, both come of one read: a CPU takes a few blocks at a time, small
+enough to stay in its cache between the two, and adds up. An accelerator does better with all rows
+at once. Images that are kept as bytes cross the memory bus as bytes.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from amtl_jax.encoding import as_float
+from amtl_jax.types import Array, TaskBatch
+
+_PRECISION = jax.lax.Precision.HIGHEST
+_CACHED = 2**16  # inputs that a core keeps at hand
+_MAX_COLUMNS = 4
+
+# Some blocks and what else is known of their rows, `[P, B, R]`, to rows of the same shape and the
+# sums `[P, B, D]` of each block. Columns come first: they are read one by one.
+_OfBlocks = Callable[[TaskBatch, Array], tuple[Array, Array]]
+
+
+def predict_and_correlate(
+    batch: TaskBatch, theta: Array, offset: Array, num_tasks: int
+) -> tuple[Array, Array]:
+    """Rows r = xᵀθ + offset of every sample, and Σ ω x rᵀ of every task, in one read.
+
+    Args:
+      batch: samples with inputs `[B, R, D]`.
+      theta: `[M, D, P]`, each row meets that of its task.
+      offset: `[B, R, P]`.
+      num_tasks: M, static.
+
+    Returns:
+      Rows `[B, R, P]`, those of padding among them, and sums `[M, D, P]`.
+    """
+    theta = jnp.moveaxis(theta, -1, 0)
+
+    def of_blocks(some: TaskBatch, offset: Array) -> tuple[Array, Array]:
+        def by_column(some: TaskBatch, theta: Array, offset: Array) -> tuple[Array, Array]:
+            columns = [_times(some, own[some.task]) for own in theta]
+            rows = jnp.stack(columns) + offset
+            return rows, _sums(some, rows)
+
+        def at_once(some: TaskBatch, theta: Array, offset: Array) -> tuple[Array, Array]:
+            own = theta[:, some.task]
+            rows = jnp.einsum("brd,pbd->pbr", some.x, own, precision=_PRECISION) + offset
+            return rows, _sums(some, rows)
+
+        if len(theta) > _MAX_COLUMNS:
+            return at_once(some, theta, offset)
+        # A CPU has fast matrix-vector products, even read twice; elsewhere one read is what counts.
+        return jax.lax.platform_dependent(some, theta, offset, cpu=by_column, default=at_once)
+
+    rows, sums = _read(batch, jnp.moveaxis(offset, -1, 0), of_blocks, num_tasks)
+    return jnp.moveaxis(rows, 0, -1), jnp.moveaxis(sums, 0, -1)
+
+
+def correlate(batch: TaskBatch, rows: Array, num_tasks: int) -> Array:
+    """Σ ω x rowᵀ of every task: `[B, R, P]` to `[M, D, P]`."""
+
+    def of_blocks(some: TaskBatch, rows: Array) -> tuple[Array, Array]:
+        return rows, _sums(some, rows)
+
+    return jnp.moveaxis(_read(batch, jnp.moveaxis(rows, -1, 0), of_blocks, num_tasks)[1], 0, -1)
+
+
+def _times(some: TaskBatch, theta: Array) -> Array:
+    """xᵀθ of one column, `[B, D]` to `[B, R]`."""
+    return jnp.einsum("brd,bd->br", some.x, theta, precision=_PRECISION)
+
+
+def _sums(some: TaskBatch, rows: Array) -> Array:
+    """Σ ω x rowᵀ of every block: `[P, B, R]` to `[P, B, D]`."""
+
+    def at_once(x: Array, weighted: Array) -> Array:
+        return jnp.einsum("brd,pbr->pbd", x, weighted, precision=_PRECISION)
+
+    def by_column(x: Array, weighted: Array) -> Array:
+        columns = [jnp.einsum("brd,br->bd", x, own, precision=_PRECISION) for own in weighted]
+        return jnp.stack(columns)
+
+    weighted = some.weight[None] * rows
+    if len(rows) > _MAX_COLUMNS:
+        return at_once(some.x, weighted)
+    return jax.lax.platform_dependent(some.x, weighted, cpu=by_column, default=at_once)
+
+
+def _read(
+    batch: TaskBatch, extra: Array, of_blocks: _OfBlocks, num_tasks: int
+) -> tuple[Array, Array]:
+    """Rows `[P, B, R]` of all blocks and the sums `[P, M, D]` of all tasks.
+
+    The loop's length does not depend on what the blocks hold, so that a batch of fits reads slices
+    too, and does not gather.
+    """
+    num_blocks, block_rows, num_inputs = batch.x.shape
+    chunk = min(max(_CACHED // max(block_rows * num_inputs, 1), 1), num_blocks)
+    dtype = batch.weight.dtype
+
+    def at_once(batch: TaskBatch, extra: Array) -> tuple[Array, Array]:
+        rows, sums = of_blocks(batch._replace(x=as_float(batch.x, dtype)), extra)
+        of_task = jax.vmap(lambda one: jax.ops.segment_sum(one, batch.task, num_tasks))
+        return rows, of_task(sums)
+
+    def in_chunks(batch: TaskBatch, extra: Array) -> tuple[Array, Array]:
+        def add(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            # The last chunk starts earlier where chunks do not divide the blocks: what it does
+            # again gives the same rows, and counts once.
+            first = jnp.minimum(index * chunk, num_blocks - chunk)
+            some: TaskBatch = jax.tree.map(
+                lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, chunk), batch
+            )
+            is_new = first + jnp.arange(chunk) >= index * chunk
+            some = some._replace(
+                x=as_float(some.x, dtype), weight=jnp.where(is_new[:, None], some.weight, 0)
+            )
+            found, sums = of_blocks(some, jax.lax.dynamic_slice_in_dim(extra, first, chunk, axis=1))
+            rows = jax.lax.dynamic_update_slice_in_dim(carry[0], found, first, axis=1)
+            return rows, carry[1].at[:, some.task].add(sums)
+
+        shapes = jax.eval_shape(at_once, batch, extra)
+        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, math.ceil(num_blocks / chunk), add, empty)
+
+    if chunk == num_blocks:
+        return at_once(batch, extra)
+    return jax.lax.platform_dependent(batch, extra, cpu=in_chunks, default=at_once)
