@@ -54,27 +54,26 @@ def num_threads(config: Config) -> int:
 
 
 def in_order(
-    compute: Callable[[_Item], _Result], items: Sequence[_Item], threads: int
+    compute: Callable[[_Item], _Result], items: Sequence[_Item], threads: int, *, alone: int
 ) -> Iterator[_Result]:
     """Computes items, several at a time but for the first, and gives their results in order.
 
-    The first compiles what the others need, which two at a time would compile twice. Whoever stops
-    asking waits for those that are being computed; others are not begun.
+    Whoever stops asking waits for those that are being computed; others are not begun.
 
     Args:
       compute: may be called from several threads at once, and keeps what must not be lost.
       items: what to call it with.
       threads: how many at a time.
+      alone: how many to compute one by one before: the first compiles what all others need, which
+        two at a time would compile twice.
 
     Raises:
       Exception: what `compute` raised, in the order of the items.
     """
-    yield from map(compute, items[:1])
-    if threads == 1:
-        yield from map(compute, items[1:])
-        return
+    alone = len(items) if threads == 1 else alone
+    yield from map(compute, items[:alone])
     pool = ThreadPoolExecutor(threads)
     try:
-        yield from pool.map(compute, items[1:])
+        yield from pool.map(compute, items[alone:])
     finally:
         pool.shutdown(cancel_futures=True)

@@ -94,13 +94,14 @@ def study(
     results = restore(workdir, stage.fingerprint, stage.grid.units())
     done = sum(unit in results for unit in wanted)
     observer.planned(_plan_line(stage, own, len(wanted)), done, len(wanted))
+    compiled: set[tuple[int, int]] = set()
     for context in dict.fromkeys(unit.context for unit in wanted):
         units = [unit for unit in wanted if unit.context == context]
         missing = [unit for unit in units if unit not in results]
         for unit in units:
             if unit in results:
                 observer.kept(results[unit].rows)
-        for unit, result in _run_context(stage, context, missing, observer):
+        for unit, result in _run_context(stage, context, missing, observer, compiled):
             results[unit] = result
             done += 1
             observer.kept(result.rows)
@@ -163,9 +164,13 @@ def _plan_line(stage: Stage, shard: Shard, number: int) -> str:
 
 
 def _run_context(
-    stage: Stage, context: Context, units: Sequence[Unit], observer: StudyObserver
+    stage: Stage,
+    context: Context,
+    units: Sequence[Unit],
+    observer: StudyObserver,
+    compiled: set[tuple[int, int]],
 ) -> Iterator[tuple[Unit, UnitResult]]:
-    """Computes the units of a context that are missing."""
+    """Computes the units of a context that are missing; adds to the programs that are compiled."""
     if not units:
         return
     observer.working(f"{context.corruption}, budget {context.budget:,}, seed {context.seed}")
@@ -187,7 +192,12 @@ def _run_context(
     for samples, field in fields.items():
         own = [unit for unit in units if unit.target_samples == samples]
         keep = functools.partial(save_unit, stage.workdir, stage.fingerprint)
-        yield from results_of(field, stage.grid.arms, own, shared, everything, keep)
+        key = (context.budget, samples)
+        found = results_of(
+            field, stage.grid.arms, own, shared, everything, keep, compiled=key in compiled
+        )
+        yield from found
+        compiled.add(key)
 
 
 def _context_path(stage: Stage, name: str) -> Path:

@@ -52,6 +52,8 @@ def results_of(
     shared: Shared,
     everything: Ceiling | None,
     keep: Callable[[Unit, UnitResult], None],
+    *,
+    compiled: bool,
 ) -> Iterator[tuple[Unit, UnitResult]]:
     """Computes units of one context and number of target samples, and gives them in order.
 
@@ -62,6 +64,7 @@ def results_of(
       shared: the uniform rounds.
       everything: the ceiling, where that arm is wanted.
       keep: called with each as soon as it is there, from several threads.
+      compiled: whether the field's programs have computed targets before.
 
     Raises:
       RunError: if a fit gives numbers that are not finite, or a budget cannot be split.
@@ -74,7 +77,7 @@ def results_of(
     together = max(1, batch // max(len(field.programs.rules), 1))
     chunks = [members[begin : begin + together] for begin in range(0, len(members), together)]
     compute = functools.partial(_computed, field, arms, shared, batch, keep)
-    for done in in_order(compute, chunks, num_threads(config)):
+    for done in in_order(compute, chunks, num_threads(config), alone=0 if compiled else 1):
         yield from done
 
 
