@@ -13,10 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from amtl_jax.experiment.config import Config, ConfigError, from_plain
+from amtl_jax.experiment.expectation import LEAST
 from amtl_jax.experiment.loading import load_config, shipped_configs
 from amtl_jax.experiment.overrides import options_of
 from amtl_jax.experiment.page.studies import Study, read_studies
+from amtl_jax.experiment.study_checks import UNBOUND
 from amtl_jax.experiment.study_text import markdown
 from amtl_jax.files import write_atomically
 
@@ -63,7 +67,53 @@ def section(study: Study) -> str:
     return (
         f"{_START}{summary['name']}\n\n```sh\n{command_of(study.config)}\n```\n\n"
         f"On {summary['device']}; {versions}.\n\n{markdown(summary, heading='###').strip()}\n"
+        f"{expectations(study)}"
     )
+
+
+def expectations(study: Study) -> str:
+    """A table of what came of arms that leave-one-out expected to pay, and of the others.
+
+    At the largest budget and the first number of target samples; the expectation is that of
+    `expected_to_pay`, at the means over seeds. Nothing where a study has no uniform arm, and none
+    for arms that are not bound by the budget or are chosen by labels that no arm sees.
+    """
+    arrays, summary = study.arrays, study.summary
+    if "loo/uniform" not in arrays:
+        return ""
+    budget = max(cell["budget"] for cell in summary["cells"])
+    cell = next(one for one in summary["cells"] if one["budget"] == budget)
+    rows = []
+    for arm, found in cell["arms"].items():
+        if f"predicted/{arm}" not in arrays or arm in UNBOUND or found["samples_total"] == 0:
+            continue
+        saved = -arrays[f"predicted/{arm}"] / arrays["loo/uniform"]
+        for text, chosen in (
+            (f"{100 * LEAST:g}% below", saved >= LEAST),
+            ("others", saved < LEAST),
+        ):
+            names = [
+                name for name, is_one in zip(summary["targets"], chosen, strict=True) if is_one
+            ]
+            own = [found["per_target"][name] for name in names if name in found["per_target"]]
+            if own:
+                mse, balanced = (
+                    [one[metric]["difference"] for one in own]
+                    for metric in ("mse", "balanced_accuracy")
+                )
+                wins = sum(value < 0 for value in mse) / len(mse)
+                rows.append(
+                    f"| {arm} | {text} | {len(own)} | {100 * wins:.0f}% | {np.mean(mse):+.5f} | "
+                    f"{100 * np.mean([one for one in balanced if one is not None]):+.2f} |"
+                )
+    if not rows:
+        return ""
+    head = (
+        "| arm | leave-one-out error against uniform's | targets | lower MSE than uniform | MSE | "
+        "balanced acc., points |\n| --- | --- | ---: | ---: | ---: | ---: |"
+    )
+    title = "What came where leave-one-out on the target's sample expected an arm to pay"
+    return "\n" + "\n".join([f"{title} (means of differences to uniform):", "", head, *rows]) + "\n"
 
 
 def command_of(plain: dict[str, Any]) -> str:

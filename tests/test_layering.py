@@ -91,7 +91,7 @@ ALLOWED = {
     },
 }
 LIBRARY = set(ALLOWED)
-ALLOWED["experiment"] = LIBRARY | {"__init__"}
+ALLOWED["experiment"] = LIBRARY | {"__init__", "cpu_threads"}
 ALLOWED["commands"] = {"experiment", "data", "files"}
 ALLOWED["cli"] = {"commands", "cpu_threads", "experiment", "__init__"}
 ALLOWED["cpu_threads"] = set()

@@ -5,12 +5,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from amtl_jax.experiment.config import ConfigError, StudyConfig, to_plain
 from amtl_jax.experiment.loading import load_config
+from amtl_jax.experiment.page.studies import read_studies
 from benchmarks.__main__ import main
-from benchmarks.study_page import command_of, merged
+from benchmarks.study_page import command_of, expectations, merged
 
 sys.path.append(str(Path(__file__).parent / "experiment"))
 from fabricated_study import fabricate
@@ -54,3 +56,35 @@ def test_a_page_keeps_the_studies_that_are_not_at_hand():
     assert page.startswith("# Tables of the MNIST-C studies\n")
     numbers = [line for line in page.splitlines() if line.isdigit()]
     assert numbers == ["4", "2", "3"]
+
+
+def test_the_page_says_what_came_of_what_leave_one_out_expected(tmp_path):
+    summary = fabricate(tmp_path, corruptions=2, digits=2, budgets=(1000,))
+    study = read_studies([tmp_path])
+    targets = summary["targets"]
+    differences = [
+        summary["cells"][0]["arms"]["alignment"]["per_target"][name]["mse"]["difference"]
+        for name in targets
+    ]
+    arrays = study.arrays | {
+        "loo/uniform": np.full(4, 0.5),
+        "predicted/alignment": np.array([-0.03, -0.019, 0.1, -0.02]),  # 6, 3.8, -20 and 4 %
+    }
+    text = expectations(study._replace(arrays=arrays))
+    rows = {
+        tuple(cells[1:3]): cells[3:]
+        for cells in (
+            [cell.strip() for cell in line.split("|")]
+            for line in text.splitlines()
+            if line.startswith("| alignment")
+        )
+    }
+    for key, places in (("4% below", [0, 3]), ("others", [1, 2])):
+        own = np.array(differences)[places]
+        targets_of, share, mse, _, _ = rows["alignment", key]
+        assert int(targets_of) == 2
+        assert share == f"{100 * np.mean(own < 0):.0f}%"
+        assert float(mse) == pytest.approx(own.mean(), abs=6e-6)
+    assert "all_data" not in text
+    assert "target_only" not in text
+    assert expectations(study._replace(arrays={})) == ""

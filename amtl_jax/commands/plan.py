@@ -101,9 +101,11 @@ def _of_workdir(arguments: argparse.Namespace, workdir: str, place: Place) -> in
     if arguments.noise is not None:
         raise ConfigError("--noise belongs to a CONFIG: a workdir knows its noise.")
     place.workdir = workdir
+    from amtl_jax.experiment.expectation import expectation_of
     from amtl_jax.experiment.plan_run import plan_run
     from amtl_jax.experiment.plan_text import workdir_text
 
+    expectation = expectation_of(Path(workdir))
     least = {} if arguments.stop is None else {"least": arguments.stop / 100}
     with one_line_warnings():
         found = plan_run(
@@ -117,6 +119,8 @@ def _of_workdir(arguments: argparse.Namespace, workdir: str, place: Place) -> in
             **least,
         )
         print(workdir_text(found))
+        if expectation:
+            print(expectation)
         _write(found, Path(arguments.out or workdir))
     return 0
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from amtl_jax.experiment.evaluate import LOWER_IS_BETTER
+from amtl_jax.experiment.expectation import expectation_sentence
 
 if TYPE_CHECKING:
     from amtl_jax.experiment.observer import Plan
@@ -154,7 +155,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def closing(summary: dict[str, Any]) -> str:
-    """Builds what a run ends with: tables, how to read them, why, and whether the sources paid."""
+    """Builds what a run ends with: tables, why, whether the sources paid and a rule should."""
     evidence = summary["evidence"]
     over = " and seeds" if len(summary["seeds"]) > 1 else ", for these draws of samples"
     note = (
@@ -165,7 +166,9 @@ def closing(summary: dict[str, Any]) -> str:
     lines = [
         f"{final_table(summary)}\n{note}",
         relevance_table(summary),
-        "\n".join(filter(None, [*sentences, payoff_sentence(summary)])),
+        "\n".join(
+            filter(None, [*sentences, payoff_sentence(summary), expectation_sentence(summary)])
+        ),
     ]
     return "\n\n".join(filter(None, lines))
 

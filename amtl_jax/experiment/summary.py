@@ -11,6 +11,7 @@ from amtl_jax.experiment import report
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.evaluate import differences, estimates
+from amtl_jax.experiment.expectation import expected_to_pay
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.experiment.records import NOT_BUYING, number
 from amtl_jax.experiment.result import ranking
@@ -57,6 +58,7 @@ def summarise(
         "evidence": {"test_rows": len(problem.test.x), "level": config.level},
         "chosen_arm": _chosen(strategies),
         "strategies": strategies,
+        "expected": None if config.target_in_final_fit else expected_to_pay(strategies),
         "answer": _answer(config, problem, ends, _chosen(strategies)),
         "relevance": _relevance(arms, _chosen(strategies), problem.source.names),
         "rank": {

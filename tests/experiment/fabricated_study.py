@@ -139,6 +139,10 @@ def _arrays(tasks: Sequence[str], summary: dict, budget: int, given: int) -> dic
         one for one in summary["cells"] if (one["budget"], one["target_samples"]) == (budget, given)
     ]
     found = cells[0]["arms"]
+    if "uniform" in found:
+        own = found["uniform"]["per_target"]
+        loo = [own[task]["mse"]["value"] for task in tasks]
+        arrays["loo/uniform"] = np.array(loo, np.float32)
     for arm in found:
         size = (len(tasks), len(tasks))
         nu = (0.25 * is_alike + rng.normal(0, 0.05, size)) * is_source

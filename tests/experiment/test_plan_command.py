@@ -12,6 +12,7 @@ from tiny_runs import TINY, files_of, metrics_of, tiny
 from amtl_jax.experiment import campaign_fit
 from amtl_jax.experiment.campaign import start_campaign
 from amtl_jax.experiment.config import ConfigError, EncoderConfig
+from amtl_jax.experiment.expectation import expectation_of
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.plan_config import plan_config
 from amtl_jax.experiment.plan_figure import draw_plan
@@ -67,6 +68,8 @@ def test_the_next_allocation_is_whole_and_costs_the_money(planned):
 def test_the_command_prints_the_plan_and_writes_it(capsys, planned):
     workdir, before = planned[0], files_of(planned[0])
     code, out, err = amtl(capsys, "plan", str(workdir), "--arm", "l1_a_mtrl")
+    assert expectation_of(workdir) in out
+    assert "by leave-one-out error" in out
     assert (code, err) == (0, "")
     assert out.startswith("tiny: target dup target, arm l1_a_mtrl, seed 0, after 3 rounds")
     assert workdir_text(planned[1]) in out

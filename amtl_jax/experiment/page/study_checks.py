@@ -135,6 +135,7 @@ def checked_arrays(
             f"counts/{arm}": (len(targets), None, len(tasks)),
             f"predicted/{arm}": (len(targets),),
             f"measured/{arm}": (len(targets),),
+            f"loo/{arm}": (len(targets),),
         }
         for name, shape in shapes.items():
             if name in arrays:

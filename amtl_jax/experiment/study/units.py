@@ -155,8 +155,9 @@ def study_arrays(
     Returns:
       `tasks` `[P]` and `targets` `[T]` names; by arm `nu/<arm>` `[T, P]`, NaN where a task is no
       source; `counts/<arm>` `[T, R, P]`; `predicted/<arm>` and `measured/<arm>` `[T]`, the
-      difference to uniform of the leave-one-out error and of the test MSE. All are means over
-      seeds, at the largest budget and the first number of target samples.
+      difference to uniform of the leave-one-out error and of the test MSE; `loo/uniform` `[T]`,
+      that error of uniform. All are means over seeds, at the largest budget and the first number of
+      target samples.
     """
     place = {name: index for index, name in enumerate(tasks)}
     arrays: dict[str, np.ndarray] = {
@@ -205,6 +206,8 @@ def study_arrays(
             arrays[f"measured/{arm}"] = over_targets(
                 lambda unit, one, arm=arm: _less(_last_mse(one.rows), arm), ()
             )
+    if "uniform" in grid.arms:
+        arrays["loo/uniform"] = over_targets(lambda unit, one: one.target_losses.get("uniform"), ())
     return arrays
 
 
