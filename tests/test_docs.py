@@ -27,6 +27,8 @@ NOT_RUN = {
     "README.md": 2,
     "docs/data_sets.md": 6,
     "docs/index.md": 1,
+    "docs/mnist_c.md": 1,
+    "docs/mnist_c_tables.md": 3,
     "docs/results.md": 1,
     "docs/tables.md": 2,
 }
@@ -102,7 +104,9 @@ def test_commands_that_are_not_run_are_well_formed():
     commands = [words for block in not_run for words in commands_of(block)]
     assert commands
     for command, *words in commands:
-        assert command in ("run", "study")
+        assert command in ("run", "study", "report")
+        if command == "report":
+            continue
         if "--workdir" in words:  # an option of the command, the rest are the config's
             place = words.index("--workdir")
             del words[place : place + 2]

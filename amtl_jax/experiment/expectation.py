@@ -1,8 +1,8 @@
 """Which arms are expected to pay, by the labels of the target sample alone.
 
 A representation that serves the target better lowers the exact leave-one-out error of the target's
-head. That error is noisy, so a small difference says nothing. How often a larger one was right on
-the targets of MNIST-C stands in docs/mnist_c.md.
+head. That error is noisy, the more so the fewer rows there are, so that a small difference says
+nothing. How often a larger one was right on the targets of MNIST-C stands in docs/mnist_c.md.
 """
 
 import math
@@ -11,32 +11,45 @@ from pathlib import Path
 from typing import Any
 
 from amtl_jax.experiment.config import ConfigError
+from amtl_jax.experiment.page.checks import Damaged, fields, named, number
 from amtl_jax.experiment.page.reading import read_json
 
-LEAST = 0.04  # of uniform's leave-one-out error; chosen on eight corruptions of MNIST-C
+_LEAST, _ROWS = (
+    0.04,
+    400,
+)  # of uniform's error, chosen on MNIST-C with 400 rows
 _UNIFORM = "uniform"
 _NO_RULES = (_UNIFORM, "target_only", "pooled")
 
 
-def expected_to_pay(strategies: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
+def least_share(num_target: int) -> float:
+    """The share of uniform's error that must be saved to count: 4 % with 400 rows, ∝ 1/√n_T."""
+    return _LEAST * math.sqrt(_ROWS / num_target)
+
+
+def expected_to_pay(
+    strategies: Mapping[str, Mapping[str, Any]], num_target: int
+) -> dict[str, Any] | None:
     """Says by how much leave-one-out errors of the arms are below that of uniform.
 
     Args:
       strategies: of `summary.json`; only `target_loo` of each arm is used.
+      num_target: n_T, rows of the target sample.
 
     Returns:
-      The share of uniform's error that each other buying arm saves, negative where it has a larger
-      one; None where uniform or every other arm is missing, or uniform's error is unknown or 0.
+      `saved`, the share of uniform's error that each other buying arm saves, negative where it has
+      a larger one, and `least`, the share that counts; None where uniform or every other arm is
+      missing, or uniform's error is unknown or 0.
     """
     base = strategies.get(_UNIFORM, {}).get("target_loo")
     if not base:
         return None
-    found = {
+    saved = {
         arm: 1 - one["target_loo"] / base
         for arm, one in strategies.items()
         if arm not in _NO_RULES and one.get("target_loo") is not None
     }
-    return found or None
+    return {"saved": saved, "least": least_share(num_target)} if saved else None
 
 
 def expectation_sentence(summary: Mapping[str, Any]) -> str:
@@ -48,17 +61,25 @@ def expectation_sentence(summary: Mapping[str, Any]) -> str:
     found = summary.get("expected")
     if not found:
         return ""
+    saved, least = found["saved"], found["least"]
     by = "by leave-one-out error on the target's sample alone"
-    paying = sorted((arm for arm in found if found[arm] >= LEAST), key=found.get, reverse=True)
+    paying = sorted((arm for arm in saved if saved[arm] >= least), key=saved.get, reverse=True)
     if paying:
-        arms = ", ".join(f"{arm} ({100 * found[arm]:.1f}% below uniform's)" for arm in paying)
+        arms = ", ".join(f"{arm} ({100 * saved[arm]:.1f}% below uniform's)" for arm in paying)
         return f"Expected to pay over uniform, {by}: {arms}."
-    best = max(found, key=found.get)
-    side = "below" if found[best] >= 0 else "above"
+    best = max(saved, key=saved.get)
+    side = "below" if saved[best] >= 0 else "above"
     return (
         f"No rule is expected to pay over uniform, {by}: that of {best} is "
-        f"{abs(100 * found[best]):.1f}% {side} uniform's, and {100 * LEAST:g}% below would count."
+        f"{abs(100 * saved[best]):.1f}% {side} uniform's, and {100 * least:.2g}% below would count."
     )
+
+
+def expectation_form(value: Any, place: str) -> None:
+    """A check of `expected` in a `summary.json`; raises `Damaged`."""
+    fields({"saved": named(number), "least": number})(value, place)
+    if not value["saved"] or not all(arm.isidentifier() for arm in value["saved"]):
+        raise Damaged(f"{place}.saved: expected names of arms, got {list(value['saved'])!r:.80}")
 
 
 def expectation_of(workdir: Path) -> str:
@@ -74,13 +95,8 @@ def expectation_of(workdir: Path) -> str:
     found = read_json(path).get("expected")
     if found is None:
         return ""
-    is_good = isinstance(found, dict) and all(
-        arm.isidentifier() and isinstance(share, float | int) and math.isfinite(share)
-        for arm, share in found.items()
-    )
-    if not is_good:
-        raise ConfigError(
-            f"{path} is damaged: expected a finite number for each arm under 'expected', got "
-            f"{found!r:.80}."
-        )
+    try:
+        expectation_form(found, "expected")
+    except Damaged as error:
+        raise ConfigError(f"{path} is damaged: {str(error).rstrip('.')}.") from error
     return expectation_sentence({"expected": found})

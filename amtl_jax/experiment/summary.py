@@ -58,7 +58,9 @@ def summarise(
         "evidence": {"test_rows": len(problem.test.x), "level": config.level},
         "chosen_arm": _chosen(strategies),
         "strategies": strategies,
-        "expected": None if config.target_in_final_fit else expected_to_pay(strategies),
+        "expected": None
+        if config.target_in_final_fit
+        else expected_to_pay(strategies, problem.num_target),
         "answer": _answer(config, problem, ends, _chosen(strategies)),
         "relevance": _relevance(arms, _chosen(strategies), problem.source.names),
         "rank": {

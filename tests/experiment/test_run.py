@@ -18,6 +18,7 @@ from tiny_runs import (
 
 from amtl_jax.experiment import build, rounds
 from amtl_jax.experiment.config import ConfigError
+from amtl_jax.experiment.expectation import expectation_sentence
 from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.progress import Printer
@@ -123,9 +124,16 @@ def test_lines_of_progress(whole):
     assert "5 sources" in lines[0]
     assert len(lines) == 1 + 2 * 13 + 1
     assert all("top: source_" in line for line in lines[2:5])
-    *tables, _, last = lines[-1].splitlines()
+    *tables, paid, last = lines[-1].splitlines()
     assert any("vs uniform" in line for line in tables)
-    assert "target_only" in last
+    assert "target_only" in paid
+    expected = whole[1]["expected"]
+    assert set(expected["saved"]) == {"a_mtrl", "l1_a_mtrl", "c_optimal"}
+    assert expected["least"] == pytest.approx(0.04 * 20**0.5)  # 20 rows of the target
+    errors = {arm: found["target_loo"] for arm, found in whole[1]["strategies"].items()}
+    for arm, share in expected["saved"].items():
+        assert share == pytest.approx(1 - errors[arm] / errors["uniform"])
+    assert last == expectation_sentence({"expected": expected})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from typing import Any
 
 from amtl_jax.answer import CANDIDATES
+from amtl_jax.experiment.expectation import expectation_form
 from amtl_jax.experiment.page.checks import (
     Check,
     Damaged,
@@ -102,6 +103,8 @@ def run_form(value: Any, place: str) -> None:
         raise Damaged(f"{place}: expected arms, and a curve for each of them")
     if value.get("rank"):
         fields({"is_chosen": flag, "warning": maybe(text)})(value["rank"], f"{place}.rank")
+    if value.get("expected"):
+        expectation_form(value["expected"], f"{place}.expected")
 
 
 def line_form(num_sources: int | None) -> Check:
