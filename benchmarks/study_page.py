@@ -20,6 +20,7 @@ from amtl_jax.experiment.expectation import least_share
 from amtl_jax.experiment.loading import load_config, shipped_configs
 from amtl_jax.experiment.overrides import options_of
 from amtl_jax.experiment.page.studies import Study, read_studies
+from amtl_jax.experiment.study.arms import CLAIRVOYANT
 from amtl_jax.experiment.study_checks import UNBOUND
 from amtl_jax.experiment.study_text import markdown
 from amtl_jax.files import write_atomically
@@ -76,45 +77,62 @@ def expectations(study: Study) -> str:
     """A table of what came of arms that leave-one-out expected to pay, and of the others.
 
     At the largest budget and the first number of target samples; the expectation is that of
-    `expected_to_pay`, at the means over seeds. Nothing where a study has no uniform arm, and none
-    for arms that are not bound by the budget or are chosen by labels that no arm sees.
+    `expected_to_pay`, at the means over seeds. The share that counts was chosen on the first half
+    of the corruptions, so that the two halves stand apart too. Nothing where a study has no uniform
+    arm, and none for arms that no budget bounds or that are chosen by labels that no arm sees.
     """
     arrays, summary = study.arrays, study.summary
     if "loo/uniform" not in arrays:
         return ""
     budget = max(cell["budget"] for cell in summary["cells"])
     cell = next(one for one in summary["cells"] if one["budget"] == budget)
-    rows, least = [], least_share(cell["target_samples"])
+    least = least_share(cell["target_samples"])
+    corruptions = np.array([name.rpartition("_")[0] for name in summary["targets"]])
+    names = sorted(summary["corruptions"])
+    is_first = np.isin(corruptions, names[: len(names) // 2])
+    rows = []
     for arm, found in cell["arms"].items():
-        if f"predicted/{arm}" not in arrays or arm in UNBOUND or found["samples_total"] == 0:
+        if f"predicted/{arm}" not in arrays or arm in (*UNBOUND, CLAIRVOYANT):
             continue
-        saved = -arrays[f"predicted/{arm}"] / arrays["loo/uniform"]
+        pays = -arrays[f"predicted/{arm}"] / arrays["loo/uniform"] >= least
+        below = f"{100 * least:g}% below"
         for text, chosen in (
-            (f"{100 * least:g}% below", saved >= least),
-            ("others", saved < least),
+            (below, pays),
+            (f"{below}, first half", pays & is_first),
+            (f"{below}, other half", pays & ~is_first),
+            ("others", ~pays),
         ):
-            names = [
-                name for name, is_one in zip(summary["targets"], chosen, strict=True) if is_one
-            ]
-            own = [found["per_target"][name] for name in names if name in found["per_target"]]
-            if own:
-                mse, balanced = (
-                    [one[metric]["difference"] for one in own]
-                    for metric in ("mse", "balanced_accuracy")
-                )
-                wins = sum(value < 0 for value in mse) / len(mse)
-                rows.append(
-                    f"| {arm} | {text} | {len(own)} | {100 * wins:.0f}% | {np.mean(mse):+.5f} | "
-                    f"{100 * np.mean([one for one in balanced if one is not None]):+.2f} |"
-                )
+            own = np.array(summary["targets"])[chosen].tolist()
+            rows += _expectation_row(arm, text, found["per_target"], own)
     if not rows:
         return ""
+    title = (
+        "What came where leave-one-out on the target's sample expected an arm to pay (means of "
+        "differences to uniform; halves of the corruptions in alphabetical order):"
+    )
     head = (
         "| arm | leave-one-out error against uniform's | targets | lower MSE than uniform | MSE | "
         "balanced acc., points |\n| --- | --- | ---: | ---: | ---: | ---: |"
     )
-    title = "What came where leave-one-out on the target's sample expected an arm to pay"
-    return "\n" + "\n".join([f"{title} (means of differences to uniform):", "", head, *rows]) + "\n"
+    return "\n" + "\n".join([title, "", head, *rows]) + "\n"
+
+
+def _expectation_row(
+    arm: str, text: str, per_target: dict[str, Any], targets: Sequence[str]
+) -> list[str]:
+    """The line of some targets, or none where the arm has none of them."""
+    own = [per_target[name] for name in targets if name in per_target]
+    if not own:
+        return []
+    mse, balanced = (
+        [one[metric]["difference"] for one in own if one[metric]["difference"] is not None]
+        for metric in ("mse", "balanced_accuracy")
+    )
+    wins = sum(value < 0 for value in mse) / len(own)
+    return [
+        f"| {arm} | {text} | {len(own)} | {100 * wins:.0f}% | {np.mean(mse):+.5f} | "
+        f"{100 * np.mean(balanced):+.2f} |"
+    ]
 
 
 def command_of(plain: dict[str, Any]) -> str:

@@ -47,8 +47,8 @@ def joint_descent_fitter(
 
     Args:
       encoder: any. Of a linear one, scaled or not, the predictors Θ = BW are formed first, and a
-        step reads the samples twice whatever K is. Others are encoded, and their gradients added
-        up, `encoder.chunk_rows` rows at a time.
+        step reads the samples once on a CPU, whatever K is, else twice. Others are encoded, and
+        their gradients added up, `encoder.chunk_rows` rows at a time.
       optimizer: any optax optimiser with any schedule over `num_steps` steps, but for those with
         a line search; its state starts anew in every fit.
       num_tasks: M, static; tasks without weight get zero heads.

@@ -1,11 +1,12 @@
 """Joint L-BFGS on the factors of the linear representation, with an exact line search.
 
 The objective in the factors B `[D, K]` and W `[M, K, O]` is a nuclear norm problem in
-Θ = BW. Each row meets only its task's θ_m = B w_m, so a gradient is two reads of the samples
-whatever K is. Along a direction the residual is a quadratic in the step length and the
-objective a quartic: reading the samples once gives its coefficients, hence the exact
-minimiser, and the residual there needs no further read. One step costs exactly one forward
-and one backward read, and no evaluation is ever wasted.
+Θ = BW. Each row meets only its task's θ_m = B w_m, so a gradient is a forward and a backward
+product with the samples whatever K is. Along a direction the residual is a quadratic in the step
+length and the objective a quartic: reading the samples once gives its coefficients, hence the exact
+minimiser. The residual there needs no further read, and neither does the gradient, which is linear
+in the residual: what the direction adds to both comes of that one read. No evaluation is ever
+wasted.
 """
 
 import jax
@@ -26,7 +27,7 @@ from amtl_jax.fitting.quasi_newton import (
     quasi_newton_direction,
     remember,
 )
-from amtl_jax.fitting.reading import correlate, predict_and_correlate
+from amtl_jax.fitting.reading import predict_and_correlate
 from amtl_jax.heads import head_stats, solve_heads
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
@@ -105,12 +106,11 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
     def ravel(kernel, weight):
         return jnp.concatenate([kernel.ravel(), weight.ravel()])
 
-    def response(theta):  # centred predictions (x − mean)ᵀθ of every row, and their moments
+    def added(rows, theta):  # r = rows + (x − mean)ᵀθ of every row, and the moments Σ ω x rᵀ
         shift = jnp.einsum("md,mdp->mp", mean, theta, precision=_PRECISION)
-        offset = jnp.zeros_like(batch.weight)[..., None] - shift[batch.task][:, None, :]
-        return predict_and_correlate(batch, theta, offset, num_tasks)
+        return predict_and_correlate(batch, theta, rows - shift[batch.task][:, None], num_tasks)
 
-    def gradient_at(point, moments):  # moments `[M, D, O]` Σ ω x rᵀ of the residuals r
+    def gradient_at(point, moments):  # moments `[M, D, O]` of the residuals
         kernel, weight = unravel(point)
         theta_gradient = -2.0 / count * moments
         kernel_gradient = jnp.einsum("mdo,mko->dk", theta_gradient, weight, precision=_PRECISION)
@@ -128,7 +128,7 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
         linear = product(kernel_step, weight) + product(kernel, weight_step)
         both = jnp.concatenate([linear, product(kernel_step, weight_step)], axis=-1)
         (linear, quadratic), (by_linear, by_quadratic) = (
-            jnp.split(part, 2, axis=-1) for part in response(both)
+            jnp.split(part, 2, axis=-1) for part in added(nothing, both)
         )
         coefficients = (
             -2.0 * inner(residual, linear) + 2.0 * penalty * jnp.vdot(point, direction),
@@ -156,8 +156,8 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
 
     point = ravel(*factors)
     labels = batch.y - label_mean[batch.task][:, None, :]
-    predicted, by_predicted = response(product(*factors))
-    residual, moments = labels - predicted, correlate(batch, labels, num_tasks) - by_predicted
+    nothing = jnp.concatenate([jnp.zeros_like(labels)] * 2, axis=-1)  # of `linear`, `quadratic`
+    residual, moments = added(labels, -product(*factors))
     gradient = gradient_at(point, moments)
     value = inner(residual, residual) + penalty * jnp.vdot(point, point)
     history = empty_history(memory, point)

@@ -19,8 +19,8 @@ _PRECISION = jax.lax.Precision.HIGHEST
 _CACHED = 2**16  # inputs that a core keeps at hand
 _MAX_COLUMNS = 4
 
-# Some blocks and what else is known of their rows, `[P, B, R]`, to rows of the same shape and the
-# sums `[P, B, D]` of each block. Columns come first: they are read one by one.
+# Some blocks and what else is known of their rows, `[P, B, R]`, to new rows, of that shape or none,
+# and the sums `[P, B, D]` of each block. Columns come first: they are read one by one.
 _OfBlocks = Callable[[TaskBatch, Array], tuple[Array, Array]]
 
 
@@ -41,20 +41,8 @@ def predict_and_correlate(
     theta = jnp.moveaxis(theta, -1, 0)
 
     def of_blocks(some: TaskBatch, offset: Array) -> tuple[Array, Array]:
-        def by_column(some: TaskBatch, theta: Array, offset: Array) -> tuple[Array, Array]:
-            columns = [_times(some, own[some.task]) for own in theta]
-            rows = jnp.stack(columns) + offset
-            return rows, _sums(some, rows)
-
-        def at_once(some: TaskBatch, theta: Array, offset: Array) -> tuple[Array, Array]:
-            own = theta[:, some.task]
-            rows = jnp.einsum("brd,pbd->pbr", some.x, own, precision=_PRECISION) + offset
-            return rows, _sums(some, rows)
-
-        if len(theta) > _MAX_COLUMNS:
-            return at_once(some, theta, offset)
-        # A CPU has fast matrix-vector products, even read twice; elsewhere one read is what counts.
-        return jax.lax.platform_dependent(some, theta, offset, cpu=by_column, default=at_once)
+        rows = _each("brd,bd->br", some.x, theta[:, some.task]) + offset
+        return rows, _sums(some, rows)
 
     rows, sums = _read(batch, jnp.moveaxis(offset, -1, 0), of_blocks, num_tasks)
     return jnp.moveaxis(rows, 0, -1), jnp.moveaxis(sums, 0, -1)
@@ -64,30 +52,32 @@ def correlate(batch: TaskBatch, rows: Array, num_tasks: int) -> Array:
     """Σ ω x rowᵀ of every task: `[B, R, P]` to `[M, D, P]`."""
 
     def of_blocks(some: TaskBatch, rows: Array) -> tuple[Array, Array]:
-        return rows, _sums(some, rows)
+        return rows[:0], _sums(some, rows)
 
     return jnp.moveaxis(_read(batch, jnp.moveaxis(rows, -1, 0), of_blocks, num_tasks)[1], 0, -1)
 
 
-def _times(some: TaskBatch, theta: Array) -> Array:
-    """xᵀθ of one column, `[B, D]` to `[B, R]`."""
-    return jnp.einsum("brd,bd->br", some.x, theta, precision=_PRECISION)
-
-
 def _sums(some: TaskBatch, rows: Array) -> Array:
     """Σ ω x rowᵀ of every block: `[P, B, R]` to `[P, B, D]`."""
+    return _each("brd,br->bd", some.x, some.weight[None] * rows)
 
-    def at_once(x: Array, weighted: Array) -> Array:
-        return jnp.einsum("brd,pbr->pbd", x, weighted, precision=_PRECISION)
 
-    def by_column(x: Array, weighted: Array) -> Array:
-        columns = [jnp.einsum("brd,br->bd", x, own, precision=_PRECISION) for own in weighted]
-        return jnp.stack(columns)
+def _each(equation: str, x: Array, columns: Array) -> Array:
+    """An einsum of the inputs with each of P columns, `[P, ...]`.
 
-    weighted = some.weight[None] * rows
-    if len(rows) > _MAX_COLUMNS:
-        return at_once(some.x, weighted)
-    return jax.lax.platform_dependent(some.x, weighted, cpu=by_column, default=at_once)
+    A CPU has fast matrix-vector products, even read twice; elsewhere one read is what counts.
+    """
+
+    def one(x: Array, column: Array) -> Array:
+        return jnp.einsum(equation, x, column, precision=_PRECISION)
+
+    def by_column(x: Array, columns: Array) -> Array:
+        return jnp.stack([one(x, column) for column in columns])
+
+    at_once = jax.vmap(one, in_axes=(None, 0))
+    if len(columns) > _MAX_COLUMNS:
+        return at_once(x, columns)
+    return jax.lax.platform_dependent(x, columns, cpu=by_column, default=at_once)
 
 
 def _read(

@@ -9,10 +9,9 @@ import numpy as np
 
 from amtl_jax.data.image_tasks import ImageTasks, find_task, image_rows, image_source
 from amtl_jax.data.sources import ArraySource
+from amtl_jax.encoding import as_float
 from amtl_jax.packing import default_block_rows, max_blocks, pack_index
 from amtl_jax.types import Array, TaskBatch
-
-_UNIT = np.float32(1 / 255)
 
 
 class Pools(NamedTuple):
@@ -150,4 +149,4 @@ def gather(pools: Pools, slots: Slots) -> TaskBatch:
 
 def images_at(pools: Pools, row: Array) -> Array:
     """Images at places `[...]` as float32 in [0, 1]."""
-    return pools.x[row].astype(jnp.float32) * _UNIT
+    return as_float(pools.x[row])
