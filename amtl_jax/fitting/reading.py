@@ -41,7 +41,8 @@ def predict_and_correlate(
     theta = jnp.moveaxis(theta, -1, 0)
 
     def of_blocks(some: TaskBatch, offset: Array) -> tuple[Array, Array]:
-        rows = _each("brd,bd->br", some.x, theta[:, some.task]) + offset
+        columns = [own[some.task] for own in theta]  # a gather of all at once would be copied
+        rows = _each("brd,bd->br", some.x, columns) + offset
         return rows, _sums(some, rows)
 
     rows, sums = _read(batch, jnp.moveaxis(offset, -1, 0), of_blocks, num_tasks)
@@ -59,11 +60,11 @@ def correlate(batch: TaskBatch, rows: Array, num_tasks: int) -> Array:
 
 def _sums(some: TaskBatch, rows: Array) -> Array:
     """Σ ω x rowᵀ of every block: `[P, B, R]` to `[P, B, D]`."""
-    return _each("brd,br->bd", some.x, some.weight[None] * rows)
+    return _each("brd,br->bd", some.x, [some.weight * own for own in rows])
 
 
-def _each(equation: str, x: Array, columns: Array) -> Array:
-    """An einsum of the inputs with each of P columns, `[P, ...]`.
+def _each(equation: str, x: Array, columns: list[Array]) -> Array:
+    """An einsum of the inputs with each of P columns, to `[P, ...]`.
 
     A CPU has fast matrix-vector products, even read twice; elsewhere one read is what counts.
     """
@@ -71,10 +72,12 @@ def _each(equation: str, x: Array, columns: Array) -> Array:
     def one(x: Array, column: Array) -> Array:
         return jnp.einsum(equation, x, column, precision=_PRECISION)
 
-    def by_column(x: Array, columns: Array) -> Array:
+    def by_column(x: Array, columns: list[Array]) -> Array:
         return jnp.stack([one(x, column) for column in columns])
 
-    at_once = jax.vmap(one, in_axes=(None, 0))
+    def at_once(x: Array, columns: list[Array]) -> Array:
+        return jax.vmap(one, in_axes=(None, 0))(x, jnp.stack(columns))
+
     if len(columns) > _MAX_COLUMNS:
         return at_once(x, columns)
     return jax.lax.platform_dependent(x, columns, cpu=by_column, default=at_once)
