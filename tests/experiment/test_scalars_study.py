@@ -179,7 +179,7 @@ def test_without_names_nobody_listens(tmp_path):
 def test_a_study_tells_every_unit_once_in_the_same_order(tmp_path, monkeypatch):
     """Computed or restored; what a context computes is made up, which saves half a minute."""
 
-    def computed(stage, context, units, observer):
+    def computed(stage, units, compiled):
         for one in units:
             rows = unit(one.target, one.seed, one.budget, rng)
             rows = [row._replace(target_samples=one.target_samples) for row in rows]
@@ -188,7 +188,9 @@ def test_a_study_tells_every_unit_once_in_the_same_order(tmp_path, monkeypatch):
             yield one, result
 
     rng = np.random.default_rng(0)
-    monkeypatch.setattr("amtl_jax.experiment.study.driver._run_context", computed)
+    driver = "amtl_jax.experiment.study.driver"
+    monkeypatch.setattr(f"{driver}.prepare", lambda stage, units: units)
+    monkeypatch.setattr(f"{driver}._run_context", computed)
     root = write_archive(tmp_path / "archive")
     config = Config(
         name="tiny_study",

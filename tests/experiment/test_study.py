@@ -97,9 +97,12 @@ def test_a_resumed_study_ends_with_the_same_numbers(whole, config, tmp_path):
     observer.finished = stop
     with pytest.raises(Stopped):
         study(config, workdir, observer=observer)
+    # The two targets of fog are computed side by side: the other one may be there or not.
+    for path in (workdir / "units").glob("fog_8*"):
+        path.unlink()
     names = sorted(path.name for path in (workdir / "units").iterdir())
-    assert [name[:5] for name in names] == ["fog_3", "scale"]  # one of the two of fog
-    assert len(list((workdir / "contexts").iterdir())) >= 1
+    assert [name[:5] for name in names] == ["fog_3", "scale"]
+    assert len(list((workdir / "contexts").glob("fog-budget*"))) == 1
     again = study(config, workdir)
     assert without_seconds(again.rows) == without_seconds(result.rows)
     for name, array in result.arrays.items():

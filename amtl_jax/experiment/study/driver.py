@@ -1,52 +1,32 @@
 """The driver of a study: context by context, unit by unit, each kept as soon as it is done."""
 
+import contextlib
 import dataclasses
 import functools
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
-from amtl_jax.data.image_tasks import ImageTasks, task_names
-from amtl_jax.experiment import checkpoint
-from amtl_jax.experiment.checkpoint import Checkpoint, CheckpointError
+from amtl_jax.data.image_tasks import task_names
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
 from amtl_jax.experiment.representation import module_text
-from amtl_jax.experiment.study.all_data import all_data_fit
-from amtl_jax.experiment.study.arms import ALL_DATA, CLAIRVOYANT
-from amtl_jax.experiment.study.field import Field
-from amtl_jax.experiment.study.grid import Context, Grid, Shard, Unit, grid_of
+from amtl_jax.experiment.study.arms import CLAIRVOYANT
+from amtl_jax.experiment.study.batches import num_threads, one_ahead
+from amtl_jax.experiment.study.contexts import Prepared, Stage, forget, forget_all, prepare
+from amtl_jax.experiment.study.grid import Context, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
 from amtl_jax.experiment.study.outputs import StudyResult, study_result, write_outputs
-from amtl_jax.experiment.study.pools import Places, Pools, device_pools, places_of
-from amtl_jax.experiment.study.programs import Parts, Programs, make_programs, study_parts
-from amtl_jax.experiment.study.targets import Ceiling, results_of
-from amtl_jax.experiment.study.uniform_rounds import Shared, fit_shared, shared_template
+from amtl_jax.experiment.study.pools import device_pools, places_of
+from amtl_jax.experiment.study.programs import make_programs, study_parts
+from amtl_jax.experiment.study.targets import results_of
 from amtl_jax.experiment.study.units import UnitResult, restore, save_unit
 from amtl_jax.experiment.study_checks import refuse_run_values
 from amtl_jax.experiment.study_text import closing
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
-
-_CONTEXTS = "contexts"
-
-
-class Stage(NamedTuple):
-    """What all contexts of a study share."""
-
-    config: Config
-    workdir: Path
-    fingerprint: str
-    grid: Grid
-    tasks: ImageTasks
-    shape: tuple[int, ...]
-    parts: Parts
-    pools: Pools
-    programs: dict[tuple[int, int], Programs]
 
 
 def study(
@@ -94,24 +74,36 @@ def study(
     results = restore(workdir, stage.fingerprint, stage.grid.units())
     done = sum(unit in results for unit in wanted)
     observer.planned(_plan_line(stage, own, len(wanted)), done, len(wanted))
+    by_context: dict[Context, list[Unit]] = {}
+    for unit in wanted:
+        by_context.setdefault(unit.context, []).append(unit)
+    todo = [[one for one in units if one not in results] for units in by_context.values()]
     compiled: set[tuple[int, int]] = set()
-    for context in dict.fromkeys(unit.context for unit in wanted):
-        units = [unit for unit in wanted if unit.context == context]
-        missing = [unit for unit in units if unit not in results]
-        for unit in units:
-            if unit in results:
-                observer.kept(results[unit].rows)
-        for unit, result in _run_context(stage, context, missing, observer, compiled):
-            results[unit] = result
-            done += 1
-            observer.kept(result.rows)
-            observer.finished(done, len(wanted))
-        _context_path(stage, context.name).unlink(missing_ok=True)
+    contexts = one_ahead(
+        functools.partial(prepare, stage),
+        [missing for missing in todo if missing],
+        aside=num_threads(config) > 1,
+    )
+    with contextlib.closing(contexts):
+        for (context, units), missing in zip(by_context.items(), todo, strict=True):
+            for unit in units:
+                if unit in results:
+                    observer.kept(results[unit].rows)
+            if missing:
+                observer.working(
+                    f"{context.corruption}, budget {context.budget:,}, seed {context.seed}"
+                )
+                for unit, result in _run_context(stage, next(contexts), compiled):
+                    results[unit] = result
+                    done += 1
+                    observer.kept(result.rows)
+                    observer.finished(done, len(wanted))
+            forget(stage, context)
     # Other shards may have finished units since.
     others = [unit for unit in stage.grid.units() if unit not in results]
     results |= restore(workdir, stage.fingerprint, others)
     if len(results) == len(stage.grid.units()):
-        shutil.rmtree(workdir / _CONTEXTS, ignore_errors=True)
+        forget_all(stage)
     found = study_result(config, workdir, stage.grid, task_names(stage.tasks), results)
     write_outputs(found)
     observer.ended(closing(found.summary))
@@ -164,78 +156,20 @@ def _plan_line(stage: Stage, shard: Shard, number: int) -> str:
 
 
 def _run_context(
-    stage: Stage,
-    context: Context,
-    units: Sequence[Unit],
-    observer: StudyObserver,
-    compiled: set[tuple[int, int]],
+    stage: Stage, prepared: Prepared, compiled: set[tuple[int, int]]
 ) -> Iterator[tuple[Unit, UnitResult]]:
     """Computes the units of a context that are missing; adds to the programs that are compiled."""
-    if not units:
-        return
-    observer.working(f"{context.corruption}, budget {context.budget:,}, seed {context.seed}")
-    joint = stage.config.price == "shared"
-    places = places_of(stage.tasks, context.corruption, stage.shape, joint=joint)
-    fields = {
-        samples: Field(
-            stage.parts,
-            stage.programs[context.budget, samples],
-            stage.pools,
-            places,
-            context,
-            samples,
-        )
-        for samples in dict.fromkeys(unit.target_samples for unit in units)
-    }
-    shared = _shared(stage, next(iter(fields.values())))
-    everything = _all_data(stage, places, context) if ALL_DATA in stage.grid.arms else None
-    for samples, field in fields.items():
-        own = [unit for unit in units if unit.target_samples == samples]
+    for samples, field in prepared.fields.items():
+        own = [unit for unit in prepared.units if unit.target_samples == samples]
         keep = functools.partial(save_unit, stage.workdir, stage.fingerprint)
-        key = (context.budget, samples)
-        found = results_of(
-            field, stage.grid.arms, own, shared, everything, keep, compiled=key in compiled
+        key = (field.context.budget, samples)
+        yield from results_of(
+            field,
+            stage.grid.arms,
+            own,
+            prepared.shared,
+            prepared.everything,
+            keep,
+            compiled=key in compiled,
         )
-        yield from found
         compiled.add(key)
-
-
-def _context_path(stage: Stage, name: str) -> Path:
-    return stage.workdir / _CONTEXTS / f"{name}.ckpt"
-
-
-def _shared(stage: Stage, field: Field) -> Shared:
-    """The uniform rounds of a context, from its file where there is one."""
-    path = _context_path(stage, field.context.name)
-    identity = {"config": stage.fingerprint, **field.context._asdict()}
-    nothing = np.zeros(0, np.float32)
-    if path.exists():
-        try:
-            template = Checkpoint(shared_template(field), nothing, {})
-            return checkpoint.load(path, template, identity=identity).state
-        except CheckpointError:
-            pass  # it is computed again, as if the study had been killed before it was written
-    shared = fit_shared(field)
-    checkpoint.save(path, Checkpoint(shared, nothing, {}), identity=identity)
-    return shared
-
-
-def _all_data(stage: Stage, places: Places, context: Context) -> Ceiling:
-    """The fit to all source rows, which depends on the corruption alone."""
-    path = _context_path(stage, f"{context.corruption}-{ALL_DATA}")
-    identity = {"config": stage.fingerprint, "corruption": context.corruption, "arm": ALL_DATA}
-    encoder, row = stage.parts.encoder, jax.ShapeDtypeStruct((1, *stage.shape), np.float32)
-    template = Checkpoint(
-        jax.eval_shape(encoder.init, jax.random.key(0), row), np.zeros(0, np.float32), {}
-    )
-    if path.exists():
-        try:
-            one = checkpoint.load(path, template, identity=identity)
-            return Ceiling(one.state, one.record["samples"], one.record["seconds"])
-        except CheckpointError:
-            pass  # computed again
-    seed = stage.grid.seeds[0]
-    params, samples, seconds = all_data_fit(stage.parts, stage.pools, places, seed)
-    record = {"samples": samples, "seconds": seconds}
-    checkpoint.save(path, template._replace(state=params, record=record), identity=identity)
-    return Ceiling(params, samples, seconds)

@@ -71,8 +71,8 @@ def rule_rounds(
 def _prepared(field: Field, shared: Shared, one: _Campaign, index: int) -> _Campaign:
     """A campaign whose next fit has λ of the uniform round that is nearest in size.
 
-    The last fit also starts where that round's ended, if fits go to an optimum whatever their start
-    as those with a chosen λ do: its rows are as many, most of them the same.
+    After the first it also starts where that round's ended, if fits go to an optimum whatever their
+    start as those with a chosen λ do: its rows are as many, most of them the same.
     """
     size = field.charged(index, one.rule.learner)
     sizes = [field.charged(index) for index in shared.rounds.tolist()]
@@ -81,7 +81,7 @@ def _prepared(field: Field, shared: Shared, one: _Campaign, index: int) -> _Camp
         penalty=jnp.asarray(shared.penalties[nearest], one.state.penalty.dtype),
         held_out_loss=jnp.asarray(shared.held_out_losses[nearest], one.state.held_out_loss.dtype),
     )
-    if starts_from_uniform(field) and index == len(one.rule.learner.budgets) - 1:
+    if index > 0 and starts_from_uniform(field):
         state = state._replace(params=shared.params[nearest])
     return one._replace(state=state)
 

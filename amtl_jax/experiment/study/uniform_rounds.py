@@ -162,7 +162,7 @@ def uniform_rounds(field: Field, shared: Shared, labels: Sequence[int]) -> list[
 
 
 def starts_from_uniform(field: Field) -> bool:
-    """Whether last fits may start where uniform's ended.
+    """Whether later fits may start where uniform's ended.
 
     Not where what a fit ends with depends on its start, because it stops early or has hardly a λ:
     an arm would have got samples from there that it did not pay.
