@@ -41,8 +41,8 @@ def test_rows_and_sums_are_those_of_a_plain_loop(monkeypatch, cached, columns, p
     monkeypatch.setattr(reading, "_CACHED", cached)
     batch = image_batch()
     rng = np.random.default_rng(1)
-    theta = rng.normal(size=(NUM_TASKS, INPUTS, columns)).astype(np.float32)
-    offset = rng.normal(size=(BLOCKS, ROWS, columns)).astype(np.float32)
+    theta = rng.normal(size=(columns, NUM_TASKS, INPUTS)).astype(np.float32)
+    offset = rng.normal(size=(columns, BLOCKS, ROWS)).astype(np.float32)
 
     def read(batch, theta, offset):
         rows, sums = reading.predict_and_correlate(batch, theta, offset, NUM_TASKS)
@@ -50,14 +50,14 @@ def test_rows_and_sums_are_those_of_a_plain_loop(monkeypatch, cached, columns, p
 
     rows, sums, again = jax.jit(read)(prepare(batch), theta, offset)
 
-    expected_rows = np.zeros((BLOCKS, ROWS, columns))
-    expected = np.zeros((NUM_TASKS, INPUTS, columns))
+    expected_rows = np.zeros((columns, BLOCKS, ROWS))
+    expected = np.zeros((columns, NUM_TASKS, INPUTS))
     for block, task in enumerate(np.asarray(batch.task)):
         for row in range(ROWS):
             x = np.asarray(batch.x[block, row], np.float64) / 255
-            expected_rows[block, row] = x @ theta[task] + offset[block, row]
+            expected_rows[:, block, row] = theta[:, task] @ x + offset[:, block, row]
             weight = np.float64(batch.weight[block, row])
-            expected[task] += weight * np.outer(x, expected_rows[block, row])
+            expected[:, task] += weight * np.outer(expected_rows[:, block, row], x)
     np.testing.assert_allclose(rows, expected_rows, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-5)
@@ -66,8 +66,8 @@ def test_rows_and_sums_are_those_of_a_plain_loop(monkeypatch, cached, columns, p
 def test_a_batch_of_reads_is_the_reads_one_by_one(monkeypatch):
     monkeypatch.setattr(reading, "_CACHED", 2 * ROWS * INPUTS)
     batch = image_batch()
-    theta = np.random.default_rng(1).normal(size=(3, NUM_TASKS, INPUTS, 2)).astype(np.float32)
-    offset = jnp.zeros((BLOCKS, ROWS, 2))
+    theta = jax.random.normal(jax.random.key(1), (3, 2, NUM_TASKS, INPUTS))
+    offset = jnp.zeros((2, BLOCKS, ROWS))
 
     def read(theta):
         return reading.predict_and_correlate(batch, theta, offset, NUM_TASKS)

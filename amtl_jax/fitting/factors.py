@@ -14,8 +14,7 @@ _PRECISION = jax.lax.Precision.HIGHEST
 
 def task_sums(batch: TaskBatch, num_tasks: int) -> tuple[Array, Array, Array]:
     """Σ ω x `[M, D]`, Σ ω y `[M, O]` and Σ ω `[M]` of every task."""
-    ones = jnp.ones_like(batch.weight)[..., None]
-    input_sum = correlate(batch, ones, num_tasks)[..., 0]
+    input_sum = correlate(batch, jnp.ones_like(batch.weight)[None], num_tasks)[0]
     label_sums = jnp.einsum("br,bro->bo", batch.weight, batch.y, precision=_PRECISION)
     label_sum = jax.ops.segment_sum(label_sums, batch.task, num_tasks)
     count = jax.ops.segment_sum(batch.weight.sum(axis=1), batch.task, num_tasks)
@@ -45,7 +44,8 @@ def spectral_kernel(batch: TaskBatch, num_features: int, num_tasks: int, interce
     """
     _, label_mean, count = task_means(batch, num_tasks, intercept)
     residual = batch.y - label_mean[batch.task][:, None, :]
-    return leading_inputs(correlate(batch, residual, num_tasks), count, num_features)
+    moments = correlate(batch, jnp.moveaxis(residual, -1, 0), num_tasks)  # [O, M, D]
+    return leading_inputs(jnp.moveaxis(moments, 0, -1), count, num_features)
 
 
 def spectral_start(
@@ -100,6 +100,18 @@ def leading_inputs(moments: Array, count: Array, num_features: int) -> Array:
 def product(kernel: Array, weight: Array) -> Array:
     """Θ = BW of every task: `[D, K]` and `[M, K, O]` to `[M, D, O]`."""
     return jnp.einsum("dk,mko->mdo", kernel, weight, precision=_PRECISION)
+
+
+def columns(kernel: Array, weight: Array) -> Array:
+    """Θ = BW as the columns that samples are read with: `[D, K]` and `[M, K, O]` to `[O, M, D]`."""
+    return jnp.einsum("mko,dk->omd", weight, kernel, precision=_PRECISION)
+
+
+def by_factors(by_theta: Array, kernel: Array, weight: Array) -> tuple[Array, Array]:
+    """Gradients by B `[D, K]` and W `[M, K, O]` from that by Θ `[O, M, D]`."""
+    by_kernel = jnp.einsum("omd,mko->dk", by_theta, weight, precision=_PRECISION)
+    by_weight = jnp.einsum("omd,dk->mko", by_theta, kernel, precision=_PRECISION)
+    return by_kernel, by_weight
 
 
 def balance(kernel: Array, weight: Array) -> tuple[Array, Array]:

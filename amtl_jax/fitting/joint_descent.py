@@ -14,13 +14,11 @@ import optax
 
 from amtl_jax.encoders.scaled import linear_scale
 from amtl_jax.encoding import as_float, encode, encode_live
-from amtl_jax.fitting.factors import product
+from amtl_jax.fitting.factors import by_factors, columns
 from amtl_jax.fitting.objective import penalised_loss, squared_norm, total_weight
 from amtl_jax.fitting.reading import predict_and_correlate
 from amtl_jax.heads import head_stats, predict_heads
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Heads, Params, TaskBatch
-
-_PRECISION = jax.lax.Precision.HIGHEST
 
 
 class _Point(NamedTuple):
@@ -107,17 +105,16 @@ def _linear_gradient(batch: TaskBatch, num_tasks: int, scale: float) -> Callable
 
     def gradient(point: _Point) -> _Point:
         kernel, weight = point.encoder["params"]["kernel"], point.weight
-        theta = scale * product(kernel, weight)  # [M, D, O]
+        theta = scale * columns(kernel, weight)  # [O, M, D]
         offset = -batch.y
         if point.bias is not None:
             offset = offset + point.bias[batch.task][:, None, :]
+        offset = jnp.moveaxis(offset, -1, 0)  # [O, B, R]
         error, sums = predict_and_correlate(batch, theta, offset, num_tasks)
-        by_theta = 2.0 * scale * sums
-        by_kernel = jnp.einsum("mdo,mko->dk", by_theta, weight, precision=_PRECISION)
-        by_weight = jnp.einsum("mdo,dk->mko", by_theta, kernel, precision=_PRECISION)
+        by_kernel, by_weight = by_factors(2.0 * scale * sums, kernel, weight)
         by_bias = None
         if point.bias is not None:
-            sums = 2.0 * jnp.sum(batch.weight[..., None] * error, axis=1)  # [B, O]
+            sums = 2.0 * jnp.sum(batch.weight[None] * error, axis=2).T  # [B, O]
             by_bias = jax.ops.segment_sum(sums, batch.task, num_tasks)
         return _Point({"params": {"kernel": by_kernel}}, by_weight, by_bias)
 

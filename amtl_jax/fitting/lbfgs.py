@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from amtl_jax.encoding import encode_live
 from amtl_jax.fitting.factors import (
     balance,
+    by_factors,
     check_descent,
-    product,
+    columns,
     spectral_start,
     task_means,
 )
@@ -107,28 +108,24 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
         return jnp.concatenate([kernel.ravel(), weight.ravel()])
 
     def added(rows, theta):  # r = rows + (x − mean)ᵀθ of every row, and the moments Σ ω x rᵀ
-        shift = jnp.einsum("md,mdp->mp", mean, theta, precision=_PRECISION)
-        return predict_and_correlate(batch, theta, rows - shift[batch.task][:, None], num_tasks)
+        shift = jnp.einsum("md,pmd->pm", mean, theta, precision=_PRECISION)
+        return predict_and_correlate(batch, theta, rows - shift[:, batch.task, None], num_tasks)
 
-    def gradient_at(point, moments):  # moments `[M, D, O]` of the residuals
-        kernel, weight = unravel(point)
-        theta_gradient = -2.0 / count * moments
-        kernel_gradient = jnp.einsum("mdo,mko->dk", theta_gradient, weight, precision=_PRECISION)
-        weight_gradient = jnp.einsum("mdo,dk->mko", theta_gradient, kernel, precision=_PRECISION)
-        return ravel(kernel_gradient, weight_gradient) + 2.0 * penalty * point
+    def gradient_at(point, moments):  # moments `[O, M, D]` of the residuals
+        return ravel(*by_factors(-2.0 / count * moments, *unravel(point))) + 2.0 * penalty * point
 
     def inner(left, right):  # (1/N) Σ ω leftᵀright
-        return jnp.sum(batch.weight[..., None] * left * right) / count
+        return jnp.sum(batch.weight[None] * left * right) / count
 
     def step(carry):
         point, residual, moments, gradient, history, values, index = carry
         direction = quasi_newton_direction(gradient, history)
         kernel, weight = unravel(point)
         kernel_step, weight_step = unravel(direction)
-        linear = product(kernel_step, weight) + product(kernel, weight_step)
-        both = jnp.concatenate([linear, product(kernel_step, weight_step)], axis=-1)
+        linear = columns(kernel_step, weight) + columns(kernel, weight_step)
+        both = jnp.concatenate([linear, columns(kernel_step, weight_step)])
         (linear, quadratic), (by_linear, by_quadratic) = (
-            jnp.split(part, 2, axis=-1) for part in added(nothing, both)
+            jnp.split(part, 2) for part in added(nothing, both)
         )
         coefficients = (
             -2.0 * inner(residual, linear) + 2.0 * penalty * jnp.vdot(point, direction),
@@ -155,9 +152,9 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
         return (index < num_steps) & healthy & improving
 
     point = ravel(*factors)
-    labels = batch.y - label_mean[batch.task][:, None, :]
-    nothing = jnp.concatenate([jnp.zeros_like(labels)] * 2, axis=-1)  # of `linear`, `quadratic`
-    residual, moments = added(labels, -product(*factors))
+    labels = jnp.moveaxis(batch.y - label_mean[batch.task][:, None, :], -1, 0)  # [O, B, R]
+    nothing = jnp.concatenate([jnp.zeros_like(labels)] * 2)  # of `linear`, `quadratic`
+    residual, moments = added(labels, -columns(*factors))
     gradient = gradient_at(point, moments)
     value = inner(residual, residual) + penalty * jnp.vdot(point, point)
     history = empty_history(memory, point)

@@ -1,59 +1,101 @@
 """The pieces of L-BFGS: its direction, its memory, and the exact minimum along a line."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from amtl_jax.types import Array
 
-# Steps and gradient changes `[memory, P]`, newest last, and their products `[memory]`.
-History = tuple[Array, Array, Array]
-
+_PRECISION = jax.lax.Precision.HIGHEST
 _LINE_SEARCH_STEPS = 30
 
 
+class History(NamedTuple):
+    """The last steps of a descent, in a ring: the next pair replaces the oldest.
+
+    Attributes:
+      steps: `[memory, P]` s_i; rows of zeros where there is none yet.
+      changes: `[memory, P]` y_i of the gradient.
+      cross: `[memory, memory]` s_i·y_j; right where s_i is no newer than y_j, and else not used.
+      own: `[memory, memory]` y_i·y_j.
+      oldest: `[]` int32 the place of the oldest pair.
+    """
+
+    steps: Array
+    changes: Array
+    cross: Array
+    own: Array
+    oldest: Array
+
+
 def empty_history(memory: int, point: Array) -> History:
-    """A history of no pair for points `[P]`; unused pairs have curvature 0."""
-    zeros = jnp.zeros((memory, point.size), point.dtype)
-    return zeros, zeros, jnp.zeros(memory, point.dtype)
+    """A history of no pair for points `[P]`."""
+    pairs = jnp.zeros((memory, point.size), point.dtype)
+    products = jnp.zeros((memory, memory), point.dtype)
+    return History(pairs, pairs, products, products, jnp.int32(0))
 
 
 def quasi_newton_direction(gradient: Array, history: History) -> Array:
-    """Two-loop recursion over pairs stored newest last: `[P]` to `[P]`.
+    """The direction −Hg of L-BFGS, `[P]` to `[P]`.
+
+    The two-loop recursion never leaves the span of the gradient and the pairs, so that it can be
+    run on their products. The pairs themselves are read twice, as matrices, where the recursion
+    reads them four times, as forty vectors that wait for each other.
 
     References:
-      Nocedal, Wright. Numerical Optimization, algorithm 7.4.
+      Nocedal, Wright. Numerical Optimization, algorithm 7.4. Byrd, Nocedal, Schnabel.
+      Representations of quasi-Newton matrices. 1994.
     """
-    steps, changes, curvature = history
+    memory = len(history.own)
+    order = (history.oldest + jnp.arange(memory)) % memory  # oldest first
+    cross, own = history.cross[order][:, order], history.own[order][:, order]
+    by_step = _times(history.steps, gradient)[order]
+    by_change = _times(history.changes, gradient)[order]
+    curvature = jnp.diagonal(cross)
     used = curvature > 0
     inverse = jnp.where(used, 1.0 / jnp.where(used, curvature, 1.0), 0.0)
+    nothing = jnp.zeros_like(inverse)
 
-    def backward(vector, pair):
-        step, change, rho = pair
-        alpha = rho * jnp.vdot(step, vector)
-        return vector - alpha * change, alpha
+    def backward(index, alpha):  # what newer pairs left of the gradient, along s_i
+        at = memory - 1 - index
+        return alpha.at[at].set(inverse[at] * (by_step[at] - jnp.sum(cross[at] * alpha)))
 
-    vector, alphas = jax.lax.scan(backward, gradient, (steps, changes, inverse), reverse=True)
-    scale = jnp.vdot(changes[-1], changes[-1])
-    vector *= jnp.where(scale > 0, curvature[-1] / jnp.where(scale > 0, scale, 1.0), 1.0)
+    alpha = jax.lax.fori_loop(0, memory, backward, nothing)
+    scale = jnp.where(used[-1], curvature[-1] / jnp.where(used[-1], own[-1, -1], 1.0), 1.0)
+    left = scale * (by_change - _times(own, alpha))
 
-    def forward(vector, pair):
-        step, change, rho, alpha = pair
-        return vector + (alpha - rho * jnp.vdot(change, vector)) * step, None
+    def forward(at, beta):  # what older pairs made of it, along y_i
+        return beta.at[at].set(alpha[at] - inverse[at] * (left[at] + jnp.sum(cross[:, at] * beta)))
 
-    vector, _ = jax.lax.scan(forward, vector, (steps, changes, inverse, alphas))
-    return -vector
+    beta = jax.lax.fori_loop(0, memory, forward, nothing)
+    of_change = _times(history.changes.T, nothing.at[order].set(alpha))
+    of_step = _times(history.steps.T, nothing.at[order].set(beta))
+    return -(scale * (gradient - of_change) + of_step)
 
 
 def remember(history: History, step: Array, change: Array) -> History:
-    """Appends a pair if its curvature is positive beyond rounding; the oldest is dropped."""
-    curvature = jnp.vdot(step, change)
+    """Puts a pair in place of the oldest if its curvature is positive beyond rounding."""
+    at = history.oldest
+    curvature = jnp.vdot(step, change, precision=_PRECISION)
     size = jnp.linalg.norm(step) * jnp.linalg.norm(change)
     is_good = curvature > jnp.finfo(step.dtype).eps * size
-    shifted = tuple(
-        jnp.concatenate([old[1:], new[None]])
-        for old, new in zip(history, (step, change, curvature), strict=True)
+    steps = history.steps.at[at].set(jnp.where(is_good, step, history.steps[at]))
+    changes = history.changes.at[at].set(jnp.where(is_good, change, history.changes[at]))
+    cross = history.cross.at[:, at].set(_times(steps, change))
+    products = _times(changes, change)
+    own = history.own.at[at].set(products).at[:, at].set(products)
+    return History(
+        steps,
+        changes,
+        jnp.where(is_good, cross, history.cross),
+        jnp.where(is_good, own, history.own),
+        jnp.where(is_good, (at + 1) % len(own), at),
     )
-    return jax.tree.map(lambda new, old: jnp.where(is_good, new, old), shifted, history)
+
+
+def _times(matrix: Array, vector: Array) -> Array:
+    return jnp.matmul(matrix, vector, precision=_PRECISION)
 
 
 def first_minimiser(coefficients: tuple[Array, Array, Array, Array]) -> Array:

@@ -20,7 +20,7 @@ _CACHED = 2**16  # inputs that a core keeps at hand
 _MAX_COLUMNS = 4
 
 # Some blocks and what else is known of their rows, `[P, B, R]`, to new rows, of that shape or none,
-# and the sums `[P, B, D]` of each block. Columns come first: they are read one by one.
+# and the sums `[P, B, D]` of each block.
 _OfBlocks = Callable[[TaskBatch, Array], tuple[Array, Array]]
 
 
@@ -31,31 +31,30 @@ def predict_and_correlate(
 
     Args:
       batch: samples with inputs `[B, R, D]`.
-      theta: `[M, D, P]`, each row meets that of its task.
-      offset: `[B, R, P]`.
+      theta: `[P, M, D]`, each row meets that of its task. The P columns come first everywhere,
+        because they are read one by one.
+      offset: `[P, B, R]`.
       num_tasks: M, static.
 
     Returns:
-      Rows `[B, R, P]`, those of padding among them, and sums `[M, D, P]`.
+      Rows `[P, B, R]`, those of padding among them, and sums `[P, M, D]`.
     """
-    theta = jnp.moveaxis(theta, -1, 0)
 
     def of_blocks(some: TaskBatch, offset: Array) -> tuple[Array, Array]:
         columns = [own[some.task] for own in theta]  # a gather of all at once would be copied
         rows = _each("brd,bd->br", some.x, columns) + offset
         return rows, _sums(some, rows)
 
-    rows, sums = _read(batch, jnp.moveaxis(offset, -1, 0), of_blocks, num_tasks)
-    return jnp.moveaxis(rows, 0, -1), jnp.moveaxis(sums, 0, -1)
+    return _read(batch, offset, of_blocks, num_tasks)
 
 
 def correlate(batch: TaskBatch, rows: Array, num_tasks: int) -> Array:
-    """Σ ω x rowᵀ of every task: `[B, R, P]` to `[M, D, P]`."""
+    """Σ ω x rowᵀ of every task: `[P, B, R]` to `[P, M, D]`."""
 
     def of_blocks(some: TaskBatch, rows: Array) -> tuple[Array, Array]:
         return rows[:0], _sums(some, rows)
 
-    return jnp.moveaxis(_read(batch, jnp.moveaxis(rows, -1, 0), of_blocks, num_tasks)[1], 0, -1)
+    return _read(batch, rows, of_blocks, num_tasks)[1]
 
 
 def _sums(some: TaskBatch, rows: Array) -> Array:
