@@ -12,7 +12,7 @@ def calm_threads() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Two batched LAPACK calls at a time wait for each other for ever where XLA has two threads: put
     # them one after the other, and have more threads than calls that could still meet.
-    if _num_cpus() < _THREADS:
+    if num_cpus() < _THREADS:
         os.environ.setdefault("NPROC", str(_THREADS))
     if "xla_cpu_enable_concurrency" not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}".strip()
@@ -25,10 +25,10 @@ def may_run_two() -> bool:
     user or the machine gives XLA as many threads; a plain `import amtl_jax` changes no environment.
     """
     told = os.environ.get("NPROC", "")
-    return (int(told) if told.isdecimal() else _num_cpus()) >= _THREADS
+    return (int(told) if told.isdecimal() else num_cpus()) >= _THREADS
 
 
-def _num_cpus() -> int:
+def num_cpus() -> int:
     """CPUs that this process may use: a container or `taskset` may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

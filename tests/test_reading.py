@@ -118,12 +118,12 @@ def test_bytes_are_encoded_as_floats_a_chunk_at_a_time(monkeypatch):
 @pytest.mark.parametrize(("told", "cpus", "expected"), [("8", 2, True), (None, 2, False)])
 @pytest.mark.parametrize("unreadable", [None, "many"])
 def test_two_at_a_time_needs_threads_for_both(monkeypatch, told, cpus, expected, unreadable):
-    monkeypatch.setattr("amtl_jax.cpu_threads._num_cpus", lambda: cpus)
+    monkeypatch.setattr("amtl_jax.cpu_threads.num_cpus", lambda: cpus)
     value = told or unreadable
     if value is None:
         monkeypatch.delenv("NPROC", raising=False)
     else:
         monkeypatch.setitem(os.environ, "NPROC", value)
     assert may_run_two() is expected
-    monkeypatch.setattr("amtl_jax.cpu_threads._num_cpus", lambda: 16)
+    monkeypatch.setattr("amtl_jax.cpu_threads.num_cpus", lambda: 16)
     assert may_run_two() is True

@@ -1,6 +1,7 @@
 """`amtl study`: every task in turn as the target, or the part of it that is missing."""
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -14,9 +15,11 @@ from amtl_jax.experiment.validation import check_types
 
 TEXT = "run every task in turn as the target, or resume it"
 _USAGE = (
-    f"amtl study CONFIG [--workdir DIR] [--shard K/N] {USAGE} [--study.VALUE ...] [--VALUE ...]"
+    f"amtl study CONFIG [--workdir DIR] [--shard K/N] [--processes N] {USAGE} [--study.VALUE ...] "
+    "[--VALUE ...]"
 )
-_FLAGS = ("--workdir", "--shard", "--help", *FLAGS)
+_FLAGS = ("--workdir", "--shard", "--processes", "--help", *FLAGS)
+_WORKER = "--worker"  # of a process of a crew, which is called by this command alone
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="K/N",
         help="run part K of N alone, such as 3/8; amtl report merges their folders [default: all]",
     )
+    parser.add_argument(
+        "--processes",
+        action=Once,
+        type=int,
+        metavar="N",
+        help="on a CPU, compute in N processes, each with its share of the cores; 1: in this one "
+        "[default: one for each core, as far as memory goes]",
+    )
+    parser.add_argument(_WORKER, action="store_true", help=argparse.SUPPRESS)
     add_writer_options(parser, "of every unit")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Runs a study, or resumes it.\n\n" + textwrap.fill(
@@ -55,7 +67,12 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
     loaded = load_words(words, _FLAGS, _USAGE)
     workdir = arguments.workdir or f"studies/{loaded.config.name}"
     place.workdir, place.resume = workdir, f"The same command resumes from {workdir}."
-    return _run(loaded, workdir, arguments.shard, chosen_writers(arguments))
+    if arguments.worker:
+        return _work(loaded, workdir, arguments.shard)
+    # The same command in a process of its own, without what only the one that is called does.
+    command = [sys.executable, "-m", "amtl_jax.cli", "study", *words, "--workdir", workdir, _WORKER]
+    crew = command, arguments.processes
+    return _run(loaded, workdir, arguments.shard, chosen_writers(arguments), crew)
 
 
 def _help(words: Sequence[str]) -> int:
@@ -71,13 +88,37 @@ def _help(words: Sequence[str]) -> int:
     return 0
 
 
-def _run(loaded: Loaded, workdir: str, shard: str | None, writers: Sequence[str]) -> int:
+def _work(loaded: Loaded, workdir: str, shard: str) -> int:
+    """Computes a shard until the process that asked for it is gone."""
+    from amtl_jax.experiment.rounds import RunError
+    from amtl_jax.experiment.study.driver import compute_shard
+    from amtl_jax.experiment.study.processes import end_with_parent
+
+    end_with_parent(sys.stdin.buffer)
+    with one_line_warnings():
+        try:
+            compute_shard(loaded.config, workdir, shard, encoder=make_encoder(loaded))
+        except RunError as error:
+            failure = error
+        else:
+            return 0
+    return fail(failure, FAILED)
+
+
+def _run(
+    loaded: Loaded,
+    workdir: str,
+    shard: str | None,
+    writers: Sequence[str],
+    crew: tuple[Sequence[str], int | None],
+) -> int:
     """Imports the rest only now, so that help and errors in the arguments come at once."""
     from amtl_jax.experiment.rounds import RunError
     from amtl_jax.experiment.scalars.study import written_study
     from amtl_jax.experiment.scalars.writers import require_writers
     from amtl_jax.experiment.study.driver import study
     from amtl_jax.experiment.study.observer import study_observer
+    from amtl_jax.experiment.study.processes import Crew
 
     encoder = make_encoder(loaded)
     require_writers(writers)
@@ -87,7 +128,14 @@ def _run(loaded: Loaded, workdir: str, shard: str | None, writers: Sequence[str]
         written_study(shown, writers, workdir, loaded.config, shard) as observer,
     ):
         try:
-            study(loaded.config, workdir, shard=shard, observer=observer, encoder=encoder)
+            study(
+                loaded.config,
+                workdir,
+                shard=shard,
+                observer=observer,
+                encoder=encoder,
+                crew=Crew(*crew),
+            )
         except RunError as error:
             failure = error
         else:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from amtl_jax.experiment.study.grid import Context, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
 from amtl_jax.experiment.study.outputs import StudyResult, study_result, write_outputs
 from amtl_jax.experiment.study.pools import device_pools, places_of
+from amtl_jax.experiment.study.processes import Crew, at_work, awaited, crew_size
 from amtl_jax.experiment.study.programs import make_programs, study_parts
 from amtl_jax.experiment.study.targets import results_of
-from amtl_jax.experiment.study.units import UnitResult, restore, save_unit
+from amtl_jax.experiment.study.units import UnitResult, restore, save_unit, unit_path
 from amtl_jax.experiment.study_checks import refuse_run_values
 from amtl_jax.experiment.study_text import closing
 from amtl_jax.experiment.validation import check
@@ -36,6 +37,7 @@ def study(
     shard: str | None = None,
     observer: StudyObserver | None = None,
     encoder: object = None,
+    crew: Crew | None = None,
 ) -> StudyResult:
     """Runs a study, or resumes it: every target × arm × budget × target samples × seed.
 
@@ -50,6 +52,7 @@ def study(
         one each, which a report then merges.
       observer: hears how it goes.
       encoder: a linen module, where `config.encoder.kind` is `module`.
+      crew: who may compute it in processes of their own; None: this process does.
 
     Returns:
       The results of all units in the workdir.
@@ -57,57 +60,78 @@ def study(
     Raises:
       ConfigError: if the config does not fit together, or the workdir belongs to another; nothing
         is written then.
-      RunError: if a fit gives numbers that are not finite; earlier units are kept.
+      RunError: if a fit gives numbers that are not finite, or a process of the crew failed; earlier
+        units are kept.
       OSError: if the workdir cannot be read or written.
       ImportError: if the data needs a package that is not installed.
     """
+    observer = observer or StudyObserver()
+    stage, own = _opened(config, Path(workdir), shard, encoder)
+    results = _all_units(stage, own, observer, crew)
+    # Other shards may have finished units since.
+    others = [unit for unit in stage.grid.units() if unit not in results]
+    results |= restore(stage.workdir, stage.fingerprint, others)
+    if len(results) == len(stage.grid.units()):
+        forget_all(stage)
+    found = study_result(stage.config, stage.workdir, stage.grid, task_names(stage.tasks), results)
+    write_outputs(found)
+    observer.ended(closing(found.summary))
+    return found
+
+
+def compute_shard(
+    config: Config, workdir: str | Path, shard: str, *, encoder: object = None
+) -> None:
+    """Computes the units of a shard in silence, and no more: what a process of a crew does.
+
+    Args and errors are those of `study`.
+    """
+    stage, own = _opened(config, Path(workdir), shard, encoder)
+    _all_units(stage, own, StudyObserver(), None)
+
+
+def _opened(
+    config: Config, workdir: Path, shard: str | None, encoder: object
+) -> tuple[Stage, Shard]:
+    """Checks what is asked for, loads it, and makes the workdir its own."""
     if encoder is not None and config.encoder.kind == "module":
         named = dataclasses.replace(config.encoder, module=module_text(encoder))
         config = dataclasses.replace(config, encoder=named)
     check(config)
     refuse_run_values(config)
-    own, workdir, observer = Shard.parse(shard), Path(workdir), observer or StudyObserver()
+    own = Shard.parse(shard)
     refuse_other(workdir, config, "study")
     stage = _stage(config, workdir, encoder)
     claim(workdir, config)
-    wanted = own.of(stage.grid.units())
-    results = restore(workdir, stage.fingerprint, stage.grid.units())
+    return stage, own
+
+
+def _all_units(
+    stage: Stage, shard: Shard, observer: StudyObserver, crew: Crew | None
+) -> dict[Unit, UnitResult]:
+    """The results of the units that are there and of the shard's, context by context."""
+    wanted = shard.of(stage.grid.units())
+    results = restore(stage.workdir, stage.fingerprint, stage.grid.units())
     done = sum(unit in results for unit in wanted)
-    observer.planned(_plan_line(stage, own, len(wanted)), done, len(wanted))
+    observer.planned(_plan_line(stage, shard, len(wanted)), done, len(wanted))
     by_context: dict[Context, list[Unit]] = {}
     for unit in wanted:
         by_context.setdefault(unit.context, []).append(unit)
     todo = [[one for one in units if one not in results] for units in by_context.values()]
-    compiled: set[tuple[int, int]] = set()
-    contexts = one_ahead(
-        functools.partial(prepare, stage),
-        [missing for missing in todo if missing],
-        aside=num_threads(config) > 1,
-    )
-    with contextlib.closing(contexts):
+    with _computing(stage, shard, [missing for missing in todo if missing], crew) as computed:
         for (context, units), missing in zip(by_context.items(), todo, strict=True):
             for unit in units:
                 if unit in results:
                     observer.kept(results[unit].rows)
             if missing:
-                observer.working(
-                    f"{context.corruption}, budget {context.budget:,}, seed {context.seed}"
-                )
-                for unit, result in _run_context(stage, next(contexts), compiled):
+                observer.working(_doing(context))
+                for unit, result in computed(missing):
                     results[unit] = result
                     done += 1
                     observer.kept(result.rows)
                     observer.finished(done, len(wanted))
             forget(stage, context)
-    # Other shards may have finished units since.
-    others = [unit for unit in stage.grid.units() if unit not in results]
-    results |= restore(workdir, stage.fingerprint, others)
-    if len(results) == len(stage.grid.units()):
-        forget_all(stage)
-    found = study_result(config, workdir, stage.grid, task_names(stage.tasks), results)
-    write_outputs(found)
-    observer.ended(closing(found.summary))
-    return found
+    return results
 
 
 def _stage(config: Config, workdir: Path, module: Any) -> Stage:
@@ -153,6 +177,30 @@ def _plan_line(stage: Stage, shard: Shard, number: int) -> str:
         f"{len(grid.seeds)} seed{'s' * (len(grid.seeds) > 1)}, a budget of {budgets} an arm and "
         f"{samples} target samples; arms {', '.join(grid.arms)}, on {jax.devices()[0].device_kind}"
     )
+
+
+@contextlib.contextmanager
+def _computing(
+    stage: Stage, shard: Shard, todo: Sequence[Sequence[Unit]], crew: Crew | None
+) -> Iterator[Callable[[Sequence[Unit]], Iterator[tuple[Unit, UnitResult]]]]:
+    """What computes the missing units of one context after the other, here or in processes."""
+    size = crew_size(crew, stage.config, len(todo))
+    if crew is not None and size > 1:
+        for unit in (one for units in todo for one in units):
+            unit_path(stage.workdir, unit).unlink(missing_ok=True)  # one that is damaged
+        with at_work(crew, size, shard) as workers:
+            yield lambda units: awaited(stage, units, workers)
+        return
+    compiled: set[tuple[int, int]] = set()
+    aside = num_threads(stage.config) > 1
+    with contextlib.closing(
+        one_ahead(functools.partial(prepare, stage), todo, aside=aside)
+    ) as contexts:
+        yield lambda units: _run_context(stage, next(contexts), compiled)
+
+
+def _doing(context: Context) -> str:
+    return f"{context.corruption}, budget {context.budget:,}, seed {context.seed}"
 
 
 def _run_context(

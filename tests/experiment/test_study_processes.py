@@ -1,0 +1,180 @@
+"""A study in several processes: the results of one, and what happens when one of them fails."""
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+from mnist_c_files import write_archive
+
+from amtl_jax.cli import main
+from amtl_jax.experiment.config import Config, ConfigError, MnistCConfig, StudyConfig
+from amtl_jax.experiment.loading import load
+from amtl_jax.experiment.rounds import RunError
+from amtl_jax.experiment.study import processes
+from amtl_jax.experiment.study.driver import study
+from amtl_jax.experiment.study.grid import Shard, Unit
+from amtl_jax.experiment.study.processes import Crew, Worker, at_work, awaited, crew_size
+from amtl_jax.experiment.study_rows import read_rows
+
+CONFIG = """
+from amtl_jax.experiment.config import *
+
+
+def get_config():
+    return Config(
+        name="tiny_study",
+        data=MnistCConfig(root={root!r}, num_source=20, num_pool=20),
+        num_target=10,
+        budget=600,
+        schedule=(0.5, 0.5),
+        encoder=EncoderConfig(num_features=3),
+        fit=FitConfig(num_steps=5, penalty=1e-2),
+        num_resamples=50,
+        study=StudyConfig(targets=("fog_3", "scale_1", "scale_8"), arms=("target_only", "uniform")),
+    )
+"""
+
+
+@pytest.fixture
+def ends():
+    """Starts a process that runs some code, as a worker."""
+    with contextlib.ExitStack() as stack:
+
+        def start(code):
+            errors = stack.enter_context(tempfile.TemporaryFile())
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=errors
+            )
+            stack.callback(process.kill)
+            return Worker(process, errors)
+
+        yield start
+
+
+class FakeStage:
+    """What `awaited` looks at."""
+
+    def __init__(self, workdir):
+        self.workdir, self.fingerprint = workdir, "f"
+
+
+UNIT = Unit("fog_3", 0, 600, 10)
+
+
+def test_processes_find_what_one_finds(tmp_path, quick_compiles, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the processes
+    root = write_archive(tmp_path / "archive")
+    path = tmp_path / "tiny.py"
+    path.write_text(CONFIG.format(root=str(root)))
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        code = main(["study", str(path), "--workdir", str(tmp_path / "two"), "--processes", "2"])
+    assert code == 0
+    assert "3 of 3 units" in told.getvalue()
+    alone = study(load(str(path)).config, tmp_path / "one")
+    rows = read_rows(tmp_path / "two" / "results.csv")
+    assert len(rows) == len(alone.rows)
+    for own, other in zip(rows, alone.rows, strict=True):
+        assert own.key == other.key
+        assert own.mse == pytest.approx(other.mse, rel=1e-3)
+    assert not (tmp_path / "two" / "contexts").exists()
+    assert {one.name for one in (tmp_path / "two").iterdir()} == {
+        one.name for one in (tmp_path / "one").iterdir()
+    }
+
+
+def test_a_process_that_fails_is_told_in_its_own_words(tmp_path, ends):
+    code = "import sys; print('note', file=sys.stderr); sys.exit('amtl: round 2 has gone wrong')"
+    workers = [ends("import sys; sys.stdin.read()"), ends(code)]
+    with pytest.raises(RunError, match=r"^round 2 has gone wrong$"):
+        next(awaited(FakeStage(tmp_path), [UNIT], workers))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("SIGKILL", r"was killed, as where memory runs out.*fewer --processes"),
+        ("SIGABRT", r"ended with signal 6\. gone$"),
+    ],
+)
+def test_a_process_that_is_killed_names_the_signal(tmp_path, ends, number, words):
+    code = "import os, signal, sys; print('gone', file=sys.stderr, flush=True)"
+    worker = ends(f"{code}; os.kill(os.getpid(), signal.{number})")
+    with pytest.raises(RunError, match=words):
+        next(awaited(FakeStage(tmp_path), [UNIT], [worker]))
+
+
+def test_a_process_may_end_while_it_listens(ends):
+    """It waits for the end of its input in a thread that does not keep it."""
+    worker = ends(
+        "import sys; from amtl_jax.experiment.study.processes import end_with_parent\n"
+        "end_with_parent(sys.stdin.buffer)"
+    )
+    assert worker.process.wait(60) == 0
+
+
+def test_processes_that_end_without_a_unit_are_no_success(tmp_path, ends):
+    with pytest.raises(RunError, match=r"All processes have ended, and fog_3-.* is not there"):
+        next(awaited(FakeStage(tmp_path), [UNIT], [ends(""), ends("")]))
+
+
+def test_whoever_leaves_ends_the_processes():
+    code = (
+        "import sys, time; sys.argv[1:2] == ['--shard'] or sys.exit(3)\n"
+        "from amtl_jax.experiment.study.processes import end_with_parent\n"
+        "end_with_parent(sys.stdin.buffer)\n"
+        "time.sleep(60)\n"
+    )
+    begun = time.monotonic()
+    with at_work(Crew([sys.executable, "-c", code]), 2, Shard(1, 1)) as workers:
+        assert [worker.process.poll() for worker in workers] == [None, None]
+    assert [worker.process.returncode for worker in workers] == [1, 1]
+    assert time.monotonic() - begun < 50
+
+
+def test_a_process_that_does_not_listen_is_killed(monkeypatch):
+    monkeypatch.setattr(processes, "_PATIENCE", 0.2)
+    code = "import time; time.sleep(60)"
+    with at_work(Crew([sys.executable, "-c", code]), 1, Shard(1, 1)) as workers:
+        pass
+    assert workers[0].process.returncode == -9
+
+
+@pytest.mark.parametrize(("index", "size"), [(1, 3), (2, 2)])
+def test_a_shard_is_split_further(tmp_path, index, size):
+    """Each process has contexts that no other has, and together they have those of the shard."""
+    code = "import sys, pathlib; pathlib.Path(sys.argv[1], sys.argv[3].replace('/', '_')).touch()"
+    with at_work(
+        Crew([sys.executable, "-c", code, str(tmp_path)]), size, Shard(index, 2)
+    ) as workers:
+        for worker in workers:
+            worker.process.wait()
+    found = sorted(one.name.replace("_", "/") for one in tmp_path.iterdir())
+    assert found == [f"{index + 2 * place}/{2 * size}" for place in range(size)]
+    units = [Unit("fog_3", seed, 600, 10) for seed in range(12)]
+    split = [unit for name in found for unit in Shard.parse(name).of(units)]
+    assert sorted(split) == Shard(index, 2).of(units)
+
+
+def test_as_many_processes_as_the_machine_allows(monkeypatch):
+    config = Config(name="study", data=MnistCConfig(), study=StudyConfig())
+    batched = Config(name="study", data=MnistCConfig(), study=StudyConfig(batch=2))
+    monkeypatch.setattr(processes, "num_cpus", lambda: 3)
+    monkeypatch.setattr(processes, "_memory", lambda: 100 * 2**30)
+    assert crew_size(Crew([]), config, 16) == 3
+    assert crew_size(Crew([]), config, 2) == 2
+    assert crew_size(Crew([]), config, 0) == 1
+    assert crew_size(Crew([], 5), config, 16) == 5
+    assert crew_size(Crew([], 5), batched, 16) == 5
+    assert crew_size(Crew([]), batched, 16) == 1
+    assert crew_size(None, config, 16) == 1
+    monkeypatch.setattr(processes, "_memory", lambda: 9 * 2**30)
+    assert crew_size(Crew([]), config, 16) == 2
+    monkeypatch.setattr(processes.jax, "default_backend", lambda: "gpu")
+    assert crew_size(Crew([]), config, 16) == 1
+    with pytest.raises(ConfigError, match=r"--processes expects a number of 1 or more, got 0"):
+        crew_size(Crew([], 0), config, 16)
