@@ -70,8 +70,8 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
     if arguments.worker:
         return _work(loaded, workdir, arguments.shard)
     # The same command in a process of its own, without what only the one that is called does.
-    command = [sys.executable, "-m", "amtl_jax.cli", "study", *words, "--workdir", workdir, _WORKER]
-    crew = command, arguments.processes
+    command = [sys.executable, "-P", "-m", "amtl_jax.cli", "study", *words, _WORKER]
+    crew = [*command, f"--workdir={workdir}"], arguments.processes
     return _run(loaded, workdir, arguments.shard, chosen_writers(arguments), crew)
 
 
@@ -88,7 +88,7 @@ def _help(words: Sequence[str]) -> int:
     return 0
 
 
-def _work(loaded: Loaded, workdir: str, shard: str) -> int:
+def _work(loaded: Loaded, workdir: str, shard: str | None) -> int:
     """Computes a shard until the process that asked for it is gone."""
     from amtl_jax.experiment.rounds import RunError
     from amtl_jax.experiment.study.driver import compute_shard

@@ -102,7 +102,7 @@ def product(kernel: Array, weight: Array) -> Array:
     return jnp.einsum("dk,mko->mdo", kernel, weight, precision=_PRECISION)
 
 
-def columns(kernel: Array, weight: Array) -> Array:
+def theta_columns(kernel: Array, weight: Array) -> Array:
     """Θ = BW as the columns that samples are read with: `[D, K]` and `[M, K, O]` to `[O, M, D]`."""
     return jnp.einsum("mko,dk->omd", weight, kernel, precision=_PRECISION)
 

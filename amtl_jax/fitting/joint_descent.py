@@ -14,7 +14,7 @@ import optax
 
 from amtl_jax.encoders.scaled import linear_scale
 from amtl_jax.encoding import as_float, encode, encode_live
-from amtl_jax.fitting.factors import by_factors, columns
+from amtl_jax.fitting.factors import by_factors, theta_columns
 from amtl_jax.fitting.objective import penalised_loss, squared_norm, total_weight
 from amtl_jax.fitting.reading import predict_and_correlate
 from amtl_jax.heads import head_stats, predict_heads
@@ -105,7 +105,7 @@ def _linear_gradient(batch: TaskBatch, num_tasks: int, scale: float) -> Callable
 
     def gradient(point: _Point) -> _Point:
         kernel, weight = point.encoder["params"]["kernel"], point.weight
-        theta = scale * columns(kernel, weight)  # [O, M, D]
+        theta = scale * theta_columns(kernel, weight)  # [O, M, D]
         offset = -batch.y
         if point.bias is not None:
             offset = offset + point.bias[batch.task][:, None, :]

@@ -17,9 +17,9 @@ from amtl_jax.fitting.factors import (
     balance,
     by_factors,
     check_descent,
-    columns,
     spectral_start,
     task_means,
+    theta_columns,
 )
 from amtl_jax.fitting.objective import finish, total_weight
 from amtl_jax.fitting.quasi_newton import (
@@ -122,8 +122,8 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
         direction = quasi_newton_direction(gradient, history)
         kernel, weight = unravel(point)
         kernel_step, weight_step = unravel(direction)
-        linear = columns(kernel_step, weight) + columns(kernel, weight_step)
-        both = jnp.concatenate([linear, columns(kernel_step, weight_step)])
+        linear = theta_columns(kernel_step, weight) + theta_columns(kernel, weight_step)
+        both = jnp.concatenate([linear, theta_columns(kernel_step, weight_step)])
         (linear, quadratic), (by_linear, by_quadratic) = (
             jnp.split(part, 2) for part in added(nothing, both)
         )
@@ -154,7 +154,7 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
     point = ravel(*factors)
     labels = jnp.moveaxis(batch.y - label_mean[batch.task][:, None, :], -1, 0)  # [O, B, R]
     nothing = jnp.concatenate([jnp.zeros_like(labels)] * 2)  # of `linear`, `quadratic`
-    residual, moments = added(labels, -columns(*factors))
+    residual, moments = added(labels, -theta_columns(*factors))
     gradient = gradient_at(point, moments)
     value = inner(residual, residual) + penalty * jnp.vdot(point, point)
     history = empty_history(memory, point)

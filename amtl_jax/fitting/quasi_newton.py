@@ -40,8 +40,8 @@ def quasi_newton_direction(gradient: Array, history: History) -> Array:
     """The direction −Hg of L-BFGS, `[P]` to `[P]`.
 
     The two-loop recursion never leaves the span of the gradient and the pairs, so that it can be
-    run on their products. The pairs themselves are read twice, as matrices, where the recursion
-    reads them four times, as forty vectors that wait for each other.
+    run on their products: four of a matrix with a vector, where the recursion reads two vectors
+    after the other for every pair, four times.
 
     References:
       Nocedal, Wright. Numerical Optimization, algorithm 7.4. Byrd, Nocedal, Schnabel.
@@ -62,7 +62,8 @@ def quasi_newton_direction(gradient: Array, history: History) -> Array:
         return alpha.at[at].set(inverse[at] * (by_step[at] - jnp.sum(cross[at] * alpha)))
 
     alpha = jax.lax.fori_loop(0, memory, backward, nothing)
-    scale = jnp.where(used[-1], curvature[-1] / jnp.where(used[-1], own[-1, -1], 1.0), 1.0)
+    newest = own[-1, -1]
+    scale = jnp.where(newest > 0, curvature[-1] / jnp.where(newest > 0, newest, 1.0), 1.0)
     left = scale * (by_change - _times(own, alpha))
 
     def forward(at, beta):  # what older pairs made of it, along y_i
@@ -82,7 +83,7 @@ def remember(history: History, step: Array, change: Array) -> History:
     is_good = curvature > jnp.finfo(step.dtype).eps * size
     steps = history.steps.at[at].set(jnp.where(is_good, step, history.steps[at]))
     changes = history.changes.at[at].set(jnp.where(is_good, change, history.changes[at]))
-    cross = history.cross.at[:, at].set(_times(steps, change))
+    cross = history.cross.at[:, at].set(_times(steps, change)).at[at, at].set(curvature)
     products = _times(changes, change)
     own = history.own.at[at].set(products).at[:, at].set(products)
     return History(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from amtl_jax.experiment.study.batches import in_order, one_ahead
+from amtl_jax.experiment.study.batches import in_order
 
 
 @pytest.mark.parametrize(("threads", "alone", "together"), [(2, 1, 2), (2, 0, 2), (1, 0, 1)])
@@ -46,58 +46,3 @@ def test_what_is_not_begun_when_one_fails_is_left():
     with pytest.raises(ValueError, match="one"):
         next(results)
     assert begun == [0, 1]
-
-
-@pytest.mark.parametrize("aside", [True, False])
-def test_one_is_computed_ahead(aside):
-    """Never two, and none before it is asked for where nothing may run beside the caller."""
-    begun, next_begun = [], threading.Event()
-
-    def compute(item):
-        begun.append(item)
-        if item == 1:
-            next_begun.set()
-        return 10 * item
-
-    results = one_ahead(compute, range(4), aside=aside)
-    assert begun == []
-    assert next(results) == 0
-    if aside:
-        assert next_begun.wait(20)
-        assert begun == [0, 1]
-    else:
-        assert begun == [0]
-    assert list(results) == [10, 20, 30]
-    assert begun == [0, 1, 2, 3]
-    assert list(one_ahead(compute, [], aside=aside)) == []
-
-
-@pytest.mark.parametrize("aside", [True, False])
-def test_a_failure_ahead_is_raised_at_its_turn(aside):
-    def compute(item):
-        if item == 1:
-            raise ValueError("one")
-        return item
-
-    results = one_ahead(compute, range(50), aside=aside)
-    assert next(results) == 0
-    with pytest.raises(ValueError, match="one"):
-        next(results)
-
-
-def test_whoever_stops_waits_for_what_is_computed_ahead():
-    begun, go, done = threading.Event(), threading.Event(), []
-
-    def compute(item):
-        if item == 1:
-            begun.set()
-            assert go.wait(20)
-        done.append(item)
-        return item
-
-    results = one_ahead(compute, range(50), aside=True)
-    assert next(results) == 0
-    assert begun.wait(20)
-    go.set()
-    results.close()
-    assert done == [0, 1]

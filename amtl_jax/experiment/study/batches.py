@@ -77,34 +77,3 @@ def in_order(
         yield from pool.map(compute, items[alone:])
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def one_ahead(
-    compute: Callable[[_Item], _Result], items: Sequence[_Item], *, aside: bool
-) -> Iterator[_Result]:
-    """Gives results in order, and computes the next in a thread while the last one is in use.
-
-    Whoever stops asking waits for the one that is being computed.
-
-    Args:
-      compute: keeps what must not be lost.
-      items: what to call it with.
-      aside: False computes each when it is asked for.
-
-    Raises:
-      Exception: what `compute` raised, when its item's turn has come.
-    """
-    if not aside:
-        yield from map(compute, items)
-        return
-    pool = ThreadPoolExecutor(1)
-    try:
-        coming = [pool.submit(compute, item) for item in items[:1]]
-        for item in items[1:]:
-            found = coming.pop().result()
-            coming.append(pool.submit(compute, item))
-            yield found
-        for last in coming:
-            yield last.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -42,13 +42,11 @@ class Prepared(NamedTuple):
     """A context whose units can be computed.
 
     Attributes:
-      units: that are missing.
       fields: by number of target samples.
       shared: the uniform rounds.
       everything: the ceiling, where that arm is wanted.
     """
 
-    units: Sequence[Unit]
     fields: dict[int, Field]
     shared: Shared
     everything: Ceiling | None
@@ -76,7 +74,7 @@ def prepare(stage: Stage, units: Sequence[Unit]) -> Prepared:
     }
     shared = _shared(stage, next(iter(fields.values())))
     everything = _all_data(stage, places, context) if ALL_DATA in stage.grid.arms else None
-    return Prepared(units, fields, shared, everything)
+    return Prepared(fields, shared, everything)
 
 
 def forget(stage: Stage, context: Context) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 
 from amtl_jax.data.image_tasks import task_names
+from amtl_jax.experiment.checkpoint import CheckpointError
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
 from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.study.arms import CLAIRVOYANT
-from amtl_jax.experiment.study.batches import num_threads, one_ahead
-from amtl_jax.experiment.study.contexts import Prepared, Stage, forget, forget_all, prepare
+from amtl_jax.experiment.study.contexts import Stage, forget, forget_all, prepare
 from amtl_jax.experiment.study.grid import Context, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
 from amtl_jax.experiment.study.outputs import StudyResult, study_result, write_outputs
@@ -23,11 +23,14 @@ from amtl_jax.experiment.study.pools import device_pools, places_of
 from amtl_jax.experiment.study.processes import Crew, at_work, awaited, crew_size
 from amtl_jax.experiment.study.programs import make_programs, study_parts
 from amtl_jax.experiment.study.targets import results_of
-from amtl_jax.experiment.study.units import UnitResult, restore, save_unit, unit_path
+from amtl_jax.experiment.study.units import UnitResult, load_unit, restore, save_unit, unit_path
 from amtl_jax.experiment.study_checks import refuse_run_values
 from amtl_jax.experiment.study_text import closing
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
+
+# Computes units of a context, in their order.
+_Compute = Callable[[Sequence[Unit]], Iterator[tuple[Unit, UnitResult]]]
 
 
 def study(
@@ -43,7 +46,7 @@ def study(
 
     Writes `config.json`, a verified file a unit in `units/`, and from all that are there
     `results.csv`, `summary.json` and `arrays.npz`. A study that was killed loses the units that it
-    was computing: one or two on a CPU, elsewhere a batch.
+    was computing: one or two of a process on a CPU, elsewhere a batch.
 
     Args:
       config: what to run; `config.study` says on what.
@@ -66,6 +69,7 @@ def study(
       ImportError: if the data needs a package that is not installed.
     """
     observer = observer or StudyObserver()
+    crew_size(crew, config)  # raises where it cannot be had
     stage, own = _opened(config, Path(workdir), shard, encoder)
     results = _all_units(stage, own, observer, crew)
     # Other shards may have finished units since.
@@ -80,7 +84,7 @@ def study(
 
 
 def compute_shard(
-    config: Config, workdir: str | Path, shard: str, *, encoder: object = None
+    config: Config, workdir: str | Path, shard: str | None, *, encoder: object = None
 ) -> None:
     """Computes the units of a shard in silence, and no more: what a process of a crew does.
 
@@ -112,24 +116,32 @@ def _all_units(
     """The results of the units that are there and of the shard's, context by context."""
     wanted = shard.of(stage.grid.units())
     results = restore(stage.workdir, stage.fingerprint, stage.grid.units())
-    done = sum(unit in results for unit in wanted)
+    missing = [unit for unit in wanted if unit not in results]
+    done = len(wanted) - len(missing)
     observer.planned(_plan_line(stage, shard, len(wanted)), done, len(wanted))
     by_context: dict[Context, list[Unit]] = {}
     for unit in wanted:
         by_context.setdefault(unit.context, []).append(unit)
-    todo = [[one for one in units if one not in results] for units in by_context.values()]
-    with _computing(stage, shard, [missing for missing in todo if missing], crew) as computed:
-        for (context, units), missing in zip(by_context.items(), todo, strict=True):
+    size = min(crew_size(crew, stage.config), len(by_context))
+    shards = [one for one in shard.split(size) if not set(missing).isdisjoint(one.of(wanted))]
+    is_alone = crew is None or len(shards) < 2
+    with _here(stage) if is_alone else _in_processes(stage, crew, shards, missing) as computed:
+        for context, units in by_context.items():
+            todo = [unit for unit in units if unit not in results]
             for unit in units:
                 if unit in results:
                     observer.kept(results[unit].rows)
-            if missing:
-                observer.working(_doing(context))
-                for unit, result in computed(missing):
-                    results[unit] = result
-                    done += 1
-                    observer.kept(result.rows)
-                    observer.finished(done, len(wanted))
+            if todo:
+                observer.working(
+                    f"{context.corruption}, budget {context.budget:,}, seed {context.seed}"
+                )
+            for unit, result in computed(todo):
+                results[unit] = result
+                done += 1
+                observer.kept(result.rows)
+                # Processes are ahead of what is told.
+                there = sum(unit_path(stage.workdir, one).exists() for one in wanted)
+                observer.finished(done if is_alone else there, len(wanted))
             forget(stage, context)
     return results
 
@@ -180,35 +192,37 @@ def _plan_line(stage: Stage, shard: Shard, number: int) -> str:
 
 
 @contextlib.contextmanager
-def _computing(
-    stage: Stage, shard: Shard, todo: Sequence[Sequence[Unit]], crew: Crew | None
-) -> Iterator[Callable[[Sequence[Unit]], Iterator[tuple[Unit, UnitResult]]]]:
-    """What computes the missing units of one context after the other, here or in processes."""
-    size = crew_size(crew, stage.config, len(todo))
-    if crew is not None and size > 1:
-        for unit in (one for units in todo for one in units):
-            unit_path(stage.workdir, unit).unlink(missing_ok=True)  # one that is damaged
-        with at_work(crew, size, shard) as workers:
-            yield lambda units: awaited(stage, units, workers)
-        return
+def _in_processes(
+    stage: Stage, crew: Crew, shards: Sequence[Shard], missing: Sequence[Unit]
+) -> Iterator[_Compute]:
+    """Lets processes compute shards, and gives what they write."""
+    for unit in missing:
+        try:
+            load_unit(stage.workdir, stage.fingerprint, unit)
+        except FileNotFoundError:
+            pass
+        except CheckpointError:  # which `restore` told: it must not pass for what is to come
+            unit_path(stage.workdir, unit).unlink(missing_ok=True)
+    with at_work(crew.command, shards) as workers:
+        yield lambda units: awaited(stage.workdir, stage.fingerprint, units, workers)
+
+
+@contextlib.contextmanager
+def _here(stage: Stage) -> Iterator[_Compute]:
+    """Computes in this process."""
     compiled: set[tuple[int, int]] = set()
-    aside = num_threads(stage.config) > 1
-    with contextlib.closing(
-        one_ahead(functools.partial(prepare, stage), todo, aside=aside)
-    ) as contexts:
-        yield lambda units: _run_context(stage, next(contexts), compiled)
-
-
-def _doing(context: Context) -> str:
-    return f"{context.corruption}, budget {context.budget:,}, seed {context.seed}"
+    yield lambda units: _run_context(stage, units, compiled)
 
 
 def _run_context(
-    stage: Stage, prepared: Prepared, compiled: set[tuple[int, int]]
+    stage: Stage, units: Sequence[Unit], compiled: set[tuple[int, int]]
 ) -> Iterator[tuple[Unit, UnitResult]]:
     """Computes the units of a context that are missing; adds to the programs that are compiled."""
+    if not units:
+        return
+    prepared = prepare(stage, units)
     for samples, field in prepared.fields.items():
-        own = [unit for unit in prepared.units if unit.target_samples == samples]
+        own = [unit for unit in units if unit.target_samples == samples]
         keep = functools.partial(save_unit, stage.workdir, stage.fingerprint)
         key = (field.context.budget, samples)
         yield from results_of(

@@ -119,8 +119,15 @@ class Shard(NamedTuple):
             raise ConfigError(f"--shard expects K/N with 1 <= K <= N, such as 3/8, got {text!r}.")
         return cls(int(index), int(count))
 
+    def split(self, size: int) -> list["Shard"]:
+        """Shards that make it up."""
+        return [Shard(self.index + k * self.count, self.count * size) for k in range(size)]
+
     def of(self, units: Sequence[Unit]) -> list[Unit]:
-        """Its units: whole contexts, so that no shard repeats another's work."""
+        """Its units: whole contexts, so that no shard repeats another's work.
+
+        But for the ceiling, which contexts of one corruption share.
+        """
         contexts = list(dict.fromkeys(unit.context for unit in units))
         own = set(contexts[self.index - 1 :: self.count])
         return [unit for unit in units if unit.context in own]

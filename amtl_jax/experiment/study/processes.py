@@ -1,32 +1,37 @@
-"""A study in several processes of a machine: each computes a shard on cores of its own.
+"""A study in several processes of a machine: each computes a shard with its share of the cores.
 
-One fit cannot keep many cores busy, and the threads of two fits at a time hold each other up: two
-processes with a thread each need a fifth less time. The process that was called computes nothing.
-It waits for the files of the units, and tells them in the order of the grid as if it had.
+One fit cannot keep many cores busy, and the threads of two fits in a process hold each other up.
+The process that was called computes nothing. It waits for the files of the units, and tells them in
+the order of the grid as if it had.
 """
 
 import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO, NamedTuple
 
 import jax
 
 from amtl_jax.cpu_threads import num_cpus
+from amtl_jax.experiment.checkpoint import CheckpointError
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.rounds import RunError
-from amtl_jax.experiment.study.contexts import Stage
 from amtl_jax.experiment.study.grid import Shard, Unit
 from amtl_jax.experiment.study.units import UnitResult, load_unit, unit_path
 
-_MEMORY = 4 * 2**30  # bytes of the machine for each process; one takes about two
+_MEMORY = 4 * 2**30  # bytes for each process, which takes about two
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _PAUSE = 0.1  # seconds between looks
-_PATIENCE = 10.0  # seconds until a process that was told to stop is killed
+_PATIENCE = 10.0  # seconds until processes that were told to end are killed
+_TOLD, _WARNED = "amtl: ", "amtl: warning: "  # how a process begins a line on stderr
 
 
 class Crew(NamedTuple):
@@ -49,106 +54,132 @@ class Worker(NamedTuple):
     errors: IO[bytes]
 
 
-def crew_size(crew: Crew | None, config: Config, num_contexts: int) -> int:
-    """Processes for the contexts that are missing: as many as told, or as cores and memory allow.
+def crew_size(crew: Crew | None, config: Config) -> int:
+    """Processes at most: as many as told, or as cores and memory allow.
 
-    One, which is the process that was called, where an accelerator computes, and where campaigns
-    are batched.
+    One, which is the process that was called, where an accelerator computes, and unless more are
+    told where campaigns are batched.
 
     Raises:
-      ConfigError: if the number told is below 1.
+      ConfigError: if the number told is below 1, or above it beside an accelerator.
     """
     if crew is None:
         return 1
-    if crew.size is not None and crew.size < 1:
-        raise ConfigError(f"--processes expects a number of 1 or more, got {crew.size}.")
-    allowed = crew.size
-    if allowed is None:
+    on_cpu = jax.default_backend() == "cpu"
+    if crew.size is None:
         batched = config.study.batch is not None
-        alone = jax.default_backend() != "cpu" or batched
-        allowed = 1 if alone else max(1, min(num_cpus(), _memory() // _MEMORY))
-    return max(1, min(allowed, num_contexts))
+        return max(1, min(num_cpus(), _memory() // _MEMORY)) if on_cpu and not batched else 1
+    if crew.size < 1:
+        raise ConfigError(f"--processes expects a number of 1 or more, got {crew.size}.")
+    if crew.size > 1 and not on_cpu:
+        raise ConfigError(
+            f"--processes {crew.size} is for a CPU, and JAX computes on {jax.default_backend()}. "
+            "Leave it out, or set JAX_PLATFORMS=cpu."
+        )
+    return crew.size
 
 
 def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of the machine, or of the container where that has less; 0 where nothing tells."""
+    try:
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):
+        return 0
+    for path in map(Path, _LIMITS):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(path.read_text()))
+    return min(found)
 
 
 @contextlib.contextmanager
-def at_work(crew: Crew, size: int, shard: Shard) -> Iterator[Sequence[Worker]]:
-    """Starts the processes; all of them have ended when it is left.
+def at_work(command: Sequence[str], shards: Sequence[Shard]) -> Iterator[Sequence[Worker]]:
+    """Starts a process for each shard; all of them have ended when it is left.
 
-    Args:
-      crew: whom to start.
-      size: how many.
-      shard: of the study, which is split further.
+    What they warned of is warned of once more.
     """
-    with contextlib.ExitStack() as stack:
-        workers = []
-        for index in range(size):
-            own = f"{shard.index + index * shard.count}/{shard.count * size}"
-            errors = stack.enter_context(tempfile.TemporaryFile())
-            # Ctrl-C goes to the process that was called alone, which then ends them all.
-            process = subprocess.Popen(
-                [*crew.command, "--shard", own],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={**os.environ, "NPROC": str(max(1, num_cpus() // size))},
-                start_new_session=True,
-            )
-            stack.callback(_end, process)
-            workers.append(Worker(process, errors))
-        yield workers
+    # A thread each where they are as many as the cores; else those that this process has.
+    threads = {"NPROC": "1"} if len(shards) >= num_cpus() else {}
+    path = os.pathsep.join(one for one in sys.path if one)
+    workers: list[Worker] = []
+    with contextlib.ExitStack() as files:
+        try:
+            for shard in shards:
+                errors = files.enter_context(tempfile.TemporaryFile())
+                process = subprocess.Popen(
+                    [*command, "--shard", f"{shard.index}/{shard.count}"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env={**os.environ, "PYTHONPATH": path, **threads},
+                    # Ctrl-C goes to the process that was called alone, which then ends them all.
+                    start_new_session=True,
+                )
+                workers.append(Worker(process, errors))
+            yield workers
+        finally:
+            _end(workers)
+        told = dict.fromkeys(line for worker in workers for line in _lines(worker))
+        for line in told:
+            if line.startswith(_WARNED):
+                warnings.warn(line.removeprefix(_WARNED), stacklevel=3)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Tells a process to end, and waits for it."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        process.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _end(workers: Sequence[Worker]) -> None:
+    """Tells all to end, and kills those that do not."""
+    for worker in workers:
+        if worker.process.stdin is not None:
+            worker.process.stdin.close()
+    deadline = time.monotonic() + _PATIENCE
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
 
 
 def awaited(
-    stage: Stage, units: Sequence[Unit], workers: Sequence[Worker]
+    workdir: Path, fingerprint: str, units: Sequence[Unit], workers: Sequence[Worker]
 ) -> Iterator[tuple[Unit, UnitResult]]:
     """Gives the results of units in their order, as the workers finish them.
 
     Raises:
-      RunError: if a worker failed, or has ended without a unit of its own.
-      CheckpointError: if what a worker wrote is damaged.
+      RunError: if a worker failed, has ended without a unit of its own, or left a damaged one.
     """
     for unit in units:
-        while not unit_path(stage.workdir, unit).exists():
+        path = unit_path(workdir, unit)
+        while not path.exists():
             ended = [worker for worker in workers if worker.process.poll() is not None]
             for worker in ended:
                 if worker.process.returncode != 0:
                     raise RunError(_why(worker))
-            if len(ended) == len(workers) and not unit_path(stage.workdir, unit).exists():
+            if len(ended) == len(workers) and not path.exists():
                 raise RunError(f"All processes have ended, and {unit.name} is not there.")
             time.sleep(_PAUSE)
-        yield unit, load_unit(stage.workdir, stage.fingerprint, unit)
+        try:
+            yield unit, load_unit(workdir, fingerprint, unit)
+        except CheckpointError as error:
+            raise RunError(f"A process of the study left a damaged file. {error}") from error
+
+
+def _lines(worker: Worker) -> list[str]:
+    worker.errors.seek(0)
+    return worker.errors.read().decode(errors="replace").strip().splitlines()
 
 
 def _why(worker: Worker) -> str:
-    """The last line that a worker told, or what ended it."""
-    worker.errors.seek(0)
-    lines = worker.errors.read().decode(errors="replace").strip().splitlines()
-    code = worker.process.returncode
-    if code == -signal.SIGKILL:
+    """The error that a worker told, or all that it told beside what ended it."""
+    code, lines = worker.process.returncode, _lines(worker)
+    if code == -getattr(signal, "SIGKILL", 0):
         return (
             "A process of the study was killed, as where memory runs out. What is finished is "
             "kept: repeat the command with fewer --processes."
         )
+    told = [line for line in lines if line.startswith(_TOLD) and not line.startswith(_WARNED)]
+    if told and code > 0:
+        return told[-1].removeprefix(_TOLD)
     what = f"signal {-code}" if code < 0 else f"exit code {code}"
-    told = lines[-1].removeprefix("amtl: ") if lines else ""
-    return (
-        told if told and code > 0 else f"A process of the study ended with {what}. {told}".strip()
-    )
+    return "\n".join([f"A process of the study ended with {what}.", *lines])
 
 
 def end_with_parent(stream: IO[bytes]) -> None:
