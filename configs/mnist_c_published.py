@@ -15,8 +15,7 @@ target rows that are drawn at random and are disjoint.
 
 This is far from the optimum. Of 50,625 even rows the training error is .045 after 300 steps, .040
 after 1,000 and .035 after 3,000, where L-BFGS without a penalty to speak of gets below .01; rates
-of 0.1 and 1 end no lower. It is also where adaptive sampling gains: docs/mnist_c.md says what came
-out on sixteen targets, which take less than two minutes each on a core.
+of 0.1 and 1 end no lower. docs/mnist_c.md says what came out on sixteen targets.
 """
 
 from amtl_jax.experiment.config import (
