@@ -71,8 +71,9 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
         return _work(loaded, workdir, arguments.shard)
     # The same command in a process of its own, without what only the one that is called does.
     command = [sys.executable, "-P", "-m", "amtl_jax.cli", "study", *words, _WORKER]
-    crew = [*command, f"--workdir={workdir}"], arguments.processes
-    return _run(loaded, workdir, arguments.shard, chosen_writers(arguments), crew)
+    command.append(f"--workdir={workdir}")
+    writers = chosen_writers(arguments)
+    return _run(loaded, workdir, arguments.shard, writers, command, arguments.processes)
 
 
 def _help(words: Sequence[str]) -> int:
@@ -99,10 +100,8 @@ def _work(loaded: Loaded, workdir: str, shard: str | None) -> int:
         try:
             compute_shard(loaded.config, workdir, shard, encoder=make_encoder(loaded))
         except RunError as error:
-            failure = error
-        else:
-            return 0
-    return fail(failure, FAILED)
+            return fail(error, FAILED)
+    return 0
 
 
 def _run(
@@ -110,7 +109,8 @@ def _run(
     workdir: str,
     shard: str | None,
     writers: Sequence[str],
-    crew: tuple[Sequence[str], int | None],
+    command: Sequence[str],
+    processes: int | None,
 ) -> int:
     """Imports the rest only now, so that help and errors in the arguments come at once."""
     from amtl_jax.experiment.rounds import RunError
@@ -134,7 +134,7 @@ def _run(
                 shard=shard,
                 observer=observer,
                 encoder=encoder,
-                crew=Crew(*crew),
+                crew=Crew(command, processes),
             )
         except RunError as error:
             failure = error

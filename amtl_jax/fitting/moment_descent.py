@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.fitting.factors import balance, product
+from amtl_jax.fitting.factors import balance, by_factors, product
 from amtl_jax.fitting.moments import TaskMoments, gram_times, ridge_heads, total_count
 from amtl_jax.fitting.quasi_newton import (
     empty_history,
@@ -21,7 +21,6 @@ from amtl_jax.fitting.quasi_newton import (
 )
 from amtl_jax.types import Array
 
-_PRECISION = jax.lax.Precision.HIGHEST
 _STEPS_TOGETHER = 10  # whose decrease decides whether the descent goes on
 
 
@@ -111,11 +110,8 @@ def descend(
         return by_factor[0].reshape(kernel.shape), by_factor[1].reshape(weight.shape)
 
     def gradient_at(point, left):
-        kernel, weight = unravel(point)
-        by_theta = -2.0 / count * left
-        by_kernel = jnp.einsum("mdo,mko->dk", by_theta, weight, precision=_PRECISION)
-        by_weight = jnp.einsum("mdo,dk->mko", by_theta, kernel, precision=_PRECISION)
-        return _ravel(by_kernel, by_weight) + 2.0 * penalty * point
+        by_theta = jnp.moveaxis(-2.0 / count * left, -1, 0)
+        return _ravel(*by_factors(by_theta, *unravel(point))) + 2.0 * penalty * point
 
     def quartic_along(point, left, gradient, direction):
         """What a step does to the remaining moments, linear and squared, and to the objective."""

@@ -69,9 +69,10 @@ def study(
       ImportError: if the data needs a package that is not installed.
     """
     observer = observer or StudyObserver()
-    crew_size(crew, config)  # raises where it cannot be had
+    size = crew_size(crew, config)
     stage, own = _opened(config, Path(workdir), shard, encoder)
-    results = _all_units(stage, own, observer, crew)
+    command = crew.command if crew is not None and size > 1 else None
+    results = _all_units(stage, own, observer, command, size)
     # Other shards may have finished units since.
     others = [unit for unit in stage.grid.units() if unit not in results]
     results |= restore(stage.workdir, stage.fingerprint, others)
@@ -91,7 +92,7 @@ def compute_shard(
     Args and errors are those of `study`.
     """
     stage, own = _opened(config, Path(workdir), shard, encoder)
-    _all_units(stage, own, StudyObserver(), None)
+    _all_units(stage, own, StudyObserver())
 
 
 def _opened(
@@ -111,7 +112,11 @@ def _opened(
 
 
 def _all_units(
-    stage: Stage, shard: Shard, observer: StudyObserver, crew: Crew | None
+    stage: Stage,
+    shard: Shard,
+    observer: StudyObserver,
+    command: Sequence[str] | None = None,
+    size: int = 1,
 ) -> dict[Unit, UnitResult]:
     """The results of the units that are there and of the shard's, context by context."""
     wanted = shard.of(stage.grid.units())
@@ -122,10 +127,10 @@ def _all_units(
     by_context: dict[Context, list[Unit]] = {}
     for unit in wanted:
         by_context.setdefault(unit.context, []).append(unit)
-    size = min(crew_size(crew, stage.config), len(by_context))
-    shards = [one for one in shard.split(size) if not set(missing).isdisjoint(one.of(wanted))]
-    is_alone = crew is None or len(shards) < 2
-    with _here(stage) if is_alone else _in_processes(stage, crew, shards, missing) as computed:
+    parts = shard.split(min(size, len(by_context)))
+    parts = [part for part in parts if not set(missing).isdisjoint(part.of(wanted))]
+    here = command is None or len(parts) < 2
+    with _here(stage) if here else _in_processes(stage, command, parts, missing) as computed:
         for context, units in by_context.items():
             todo = [unit for unit in units if unit not in results]
             for unit in units:
@@ -139,9 +144,9 @@ def _all_units(
                 results[unit] = result
                 done += 1
                 observer.kept(result.rows)
-                # Processes are ahead of what is told.
-                there = sum(unit_path(stage.workdir, one).exists() for one in wanted)
-                observer.finished(done if is_alone else there, len(wanted))
+                if not here:  # processes are ahead of what is told
+                    done = sum(unit_path(stage.workdir, one).exists() for one in wanted)
+                observer.finished(done, len(wanted))
             forget(stage, context)
     return results
 
@@ -193,7 +198,7 @@ def _plan_line(stage: Stage, shard: Shard, number: int) -> str:
 
 @contextlib.contextmanager
 def _in_processes(
-    stage: Stage, crew: Crew, shards: Sequence[Shard], missing: Sequence[Unit]
+    stage: Stage, command: Sequence[str], shards: Sequence[Shard], missing: Sequence[Unit]
 ) -> Iterator[_Compute]:
     """Lets processes compute shards, and gives what they write."""
     for unit in missing:
@@ -203,7 +208,7 @@ def _in_processes(
             pass
         except CheckpointError:  # which `restore` told: it must not pass for what is to come
             unit_path(stage.workdir, unit).unlink(missing_ok=True)
-    with at_work(crew.command, shards) as workers:
+    with at_work(command, shards) as workers:
         yield lambda units: awaited(stage.workdir, stage.fingerprint, units, workers)
 
 
