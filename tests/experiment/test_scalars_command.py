@@ -80,7 +80,7 @@ def test_a_study_hands_its_units_to_the_writers(tmp_path, monkeypatch):
     pytest.importorskip("tensorboardX")
     row = Row("fog_3", "fog", 3, "uniform", 0, 600, 1, 600, 10, 0.9, 0.8, 0.7, 0.1, 1.5)
 
-    def study(config, workdir, *, shard, observer, encoder):
+    def study(config, workdir, *, observer, **_):
         observer.kept([row])
         observer.ended("tables")
 
