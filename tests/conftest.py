@@ -1,7 +1,11 @@
 """Settings that every test shares: strict rank promotion, and hypothesis without deadlines."""
 
+import atexit
 import gc
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 # The benchmarks are not installed: behind what is, so that an installed package is the one tested.
@@ -10,6 +14,17 @@ sys.path.append(str(Path(__file__).parents[1]))
 from amtl_jax.cpu_threads import calm_threads
 
 calm_threads()  # before XLA starts
+
+# Three quarters of the tests' time was XLA's. What computes little need not be compiled well, and
+# what one test, worker or command has compiled the others read, from a folder that is new each
+# time: nothing is run that another tree compiled. `.ci/run` and the docs run the commands as users
+# do.
+_QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+os.environ[_QUICK] = "1"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="amtl_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
 import jax
@@ -39,9 +54,12 @@ def few_maps(clearings):
         clearings.append(_MAPS.read_bytes().count(b"\n"))
 
 
-@pytest.fixture
-def quick_compiles():
-    """For code that computes little and compiles much: XLA works half as long on it."""
+@pytest.fixture(scope="module")
+def full_compiles():
+    """Compiles as users' programs are: for what a number's last digits are tested on."""
+    jax.clear_caches()  # of what other modules compiled
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(_QUICK)
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 
 from amtl_jax.allocation import allocate
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 SIZE = 7  # one size for the properties: every new shape is a compile
 INF = np.inf
 

@@ -91,15 +91,7 @@ def test_a_file_without_a_column_is_refused(file):
         table_data.read_rows(str(file), STUDY._replace(task_column="ward"))
 
 
-@pytest.fixture
-def quick_compiles():
-    """The study computes little here and compiles much."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def test_the_study_tells_good_methods_from_bad_ones(rows, quick_compiles):
+def test_the_study_tells_good_methods_from_bad_ones(rows):
     study = STUDY._replace(sizes=(8,))  # its budget is every row: a round compiles once
     errors = tables.run_study(rows, study, num_features=2, every=2)[8]
     assert set(errors) == set(table_report.NAMES)

@@ -183,7 +183,7 @@ def test_the_threshold_is_the_first_crossing_that_a_scan_finds():
     assert set(outcomes) == {True, False}
 
 
-def test_the_theorem_bounds_the_exact_risk_of_its_split(quick_compiles):
+def test_the_theorem_bounds_the_exact_risk_of_its_split():
     compare, saving = jax.jit(amtl.compare_with_first_order), jax.jit(amtl.saving)
     rng = np.random.default_rng(6)
     for num_samples in (60, 1000, 50_000):
@@ -211,7 +211,7 @@ def test_the_theorem_bounds_the_exact_risk_of_its_split(quick_compiles):
         assert found.theorem_sparse <= 3 * found.best * (1 + 1e-5)
 
 
-def test_comparison_golden(quick_compiles):
+def test_comparison_golden():
     # Three sources e_1, one e_2, target e_2: all samples at the last one are worth four times.
     heads, target = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]]), np.array([0.0, 1.0])
     found = jax.jit(amtl.compare_with_first_order)(heads, target, jnp.array([10, 10, 10, 30]))

@@ -43,7 +43,7 @@ RUN = [  # test_readme.py runs the README
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_code_of_a_page_prints_what_the_page_says(page, tmp_path, monkeypatch, quick_compiles):
+def test_code_of_a_page_prints_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if page == "docs/data_sets.md":
         write_stand_ins()

@@ -14,6 +14,8 @@ from amtl_jax.encoding import encode
 from amtl_jax.fitting.moment_descent import Descent, descend
 from amtl_jax.fitting.moments import task_moments
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 NUM_TASKS, INPUT_DIM, NUM_FEATURES = 10, 12, 3
 EMPTY, SHORT = 2, 5  # a task without rows, and one with fewer rows than inputs
 

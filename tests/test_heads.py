@@ -8,6 +8,8 @@ import pytest
 
 import amtl_jax as amtl
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 NUM_TASKS, NUM_ROWS, NUM_FEATURES = 3, 300, 20
 
 

@@ -13,6 +13,8 @@ import amtl_jax as amtl
 from amtl_jax.encoders.scaled import linear_scale
 from amtl_jax.fitting.objective import penalised_loss, total_weight
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 NUM_TASKS, INPUT_DIM, NUM_FEATURES, NUM_OUTPUTS = 5, 6, 3, 2
 COUNTS = (20, 7, 0, 13, 1)
 

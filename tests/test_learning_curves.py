@@ -42,7 +42,7 @@ def first(truths):
 
 
 @pytest.mark.parametrize("scenario", ["gauss", "noise", "mis"])
-def test_the_device_packs_what_the_source_draws(scenario, quick_compiles):
+def test_the_device_packs_what_the_source_draws(scenario):
     counts, num_target, block_rows = np.array([7, 0, 40, 8, 1]), 11, 8
     num_blocks = max_blocks(counts.sum() + num_target, 6, block_rows)
     key = jax.random.key(3)
@@ -64,7 +64,7 @@ def test_the_device_packs_what_the_source_draws(scenario, quick_compiles):
     np.testing.assert_allclose(found.y, expected.y, atol=1e-5)
 
 
-def test_too_few_blocks_show_as_missing_rows(quick_compiles):
+def test_too_few_blocks_show_as_missing_rows():
     batch = packed_rows(
         jax.random.key(0),
         first(draw_truths("gauss", [0], SIZES)),
@@ -100,7 +100,7 @@ def test_known_buys_the_best_split_and_uniform_the_even_one(scenario):
         assert 3000 - price.max() < (price * counts).sum() <= 3000 * (1 + 1e-6)
 
 
-def test_a_rule_learns_within_its_money_and_improves_on_uniform(quick_compiles):
+def test_a_rule_learns_within_its_money_and_improves_on_uniform():
     cell = Cell("dup", num_target=60, budget=1500, sizes=SIZES)
     seeds = range(2, 5)
     uniform, rule = (run_arm(cell, ARMS[name], seeds) for name in ("uniform", "l1_a_mtrl"))
@@ -145,7 +145,7 @@ def test_traced_prices_buy_what_given_prices_buy(cumulative):
     assert expected.min() == 7, "the floor, three tenths of the round's 199"
 
 
-def test_the_command_keeps_rows_and_resumes(tmp_path, monkeypatch, capsys, quick_compiles):
+def test_the_command_keeps_rows_and_resumes(tmp_path, monkeypatch, capsys):
     out, plots = tmp_path / "curves.json", tmp_path / "figures"
     command = [*SMALL, "--scenarios", "gauss", "--strategies", "l1_a_mtrl"]
     command += ["--out", str(out)]

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from amtl_jax import metrics
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 ROW_METRICS = (
     metrics.accuracy,
     metrics.balanced_accuracy,

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 import amtl_jax as amtl
 from amtl_jax.packing import default_block_rows, pack_index
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 
 def unpacked(batch):
     """Rows of a batch with weight, sorted by task, as NumPy."""

@@ -15,8 +15,6 @@ from amtl_jax.plan_money import next_money, samples_for
 from amtl_jax.plan_split import RULES, plan_allocation
 from amtl_jax.plans import plan
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 @functools.cache
 def known(scenario="dup2", input_dim=40, num_tasks=12):

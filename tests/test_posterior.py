@@ -13,6 +13,8 @@ from amtl_jax.packing import pack
 from amtl_jax.relevance import basis_pursuit, min_norm
 from amtl_jax.types import HeadStats
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 K, OUTPUTS = 4, 2
 NOISE, PRIOR = 0.3, 0.8
 

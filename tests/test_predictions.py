@@ -26,7 +26,7 @@ def test_splits_cost_the_budget():
         predictions_fixed.split_of("best", 8000, 40)
 
 
-def test_a_fixed_allocation_has_the_risk_that_is_predicted(quick_compiles):
+def test_a_fixed_allocation_has_the_risk_that_is_predicted():
     for scenario in ("gauss", "dup"):
         cell = CELL._replace(scenario=scenario)
         row = predictions_results.fixed_row(

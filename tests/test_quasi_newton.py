@@ -7,6 +7,8 @@ import pytest
 
 from amtl_jax.fitting.quasi_newton import empty_history, quasi_newton_direction, remember
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 SIZE = 40
 
 

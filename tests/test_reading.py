@@ -14,6 +14,8 @@ from amtl_jax.encoding import as_float, encode, encode_live
 from amtl_jax.fitting import reading
 from amtl_jax.types import TaskBatch
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 NUM_TASKS, BLOCKS, ROWS, INPUTS = 3, 7, 4, 5
 
 

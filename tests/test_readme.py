@@ -9,7 +9,7 @@ from doc_pages import blocks_of, commands_of, run_block
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_python_of_the_readme_prints_an_allocation(quick_compiles):
+def test_python_of_the_readme_prints_an_allocation():
     (block,) = [block for block in blocks_of(README) if block.language == "python"]
     printed = run_block(block, "README.md", {"__name__": "readme"})
     nu, counts = (

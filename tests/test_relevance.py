@@ -16,6 +16,8 @@ from sklearn.linear_model import Lasso
 from amtl_jax import relevance
 from amtl_jax.relevance import basis_pursuit, lasso, min_norm
 
+pytestmark = pytest.mark.usefixtures("full_compiles")
+
 ROUNDING = 2e-6  # of a few hundred float32 operations
 
 

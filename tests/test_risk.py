@@ -73,7 +73,7 @@ def test_noise_per_source_is_the_dense_formula(weighted):
     np.testing.assert_allclose(alike, representation(2.5, weighted, None), rtol=1e-5)
 
 
-def test_saving_golden(quick_compiles):
+def test_saving_golden():
     # Three sources e_1, one e_2. Target e_2: uniform puts a quarter where all of it is needed.
     # Target e_1: uniform only wastes the quarter spent on e_2.
     heads = jnp.array([[1.0, 0], [1, 0], [1, 0], [0, 1]])
@@ -83,7 +83,7 @@ def test_saving_golden(quick_compiles):
     assert np.isnan(ratio(heads, jnp.array([np.nan, 1.0])))
 
 
-def test_best_allocation_golden(quick_compiles):
+def test_best_allocation_golden():
     # Σ √c σ |nu| = 2 · 3 · .6 + 1 · 1 · .8 = 4.4; counts ∝ σ|nu|/√c = (.9, .8), cost 4 · .9 + .8.
     best = jax.jit(amtl.best_allocation, static_argnames="input_dim")(
         np.eye(2),
@@ -106,7 +106,7 @@ def linear_program(heads, target, cost):
     return solution.fun
 
 
-def test_best_allocation_is_the_linear_program_and_no_split_is_better(quick_compiles):
+def test_best_allocation_is_the_linear_program_and_no_split_is_better():
     rng = np.random.default_rng(7)
     best_allocation = jax.jit(amtl.best_allocation, static_argnames="input_dim")
     num_tasks, num_features = 60, 10
@@ -137,7 +137,7 @@ def test_best_allocation_is_the_linear_program_and_no_split_is_better(quick_comp
             assert risk(mixed) > 0.9999 * float(best.representation)
 
 
-def test_best_allocation_outside_the_span_and_under_jit(quick_compiles):
+def test_best_allocation_outside_the_span_and_under_jit():
     heads = jnp.array([[1.0, 0, 0], [0, 1, 0], [1, 1, 0]])
 
     @jax.jit
@@ -153,7 +153,7 @@ def test_best_allocation_outside_the_span_and_under_jit(quick_compiles):
     np.testing.assert_allclose(jax.vmap(best)(targets).representation, (0.2, 0.8), rtol=1e-4)
 
 
-def test_required_samples_golden_and_inverse(quick_compiles):
+def test_required_samples_golden_and_inverse():
     required_samples = jax.jit(amtl.required_samples, static_argnames="input_dim")
     heads, target = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]]), np.array([0.0, 1.0])
 

@@ -10,6 +10,8 @@ from amtl_jax.data.scenarios import SyntheticTruth
 from amtl_jax.data.sources import Rows, checked_range, row_positions
 from amtl_jax.types import Array, Numbers
 
+_SMALL, _LARGE = 2**10, 2**16  # rows
+
 
 class _Family(NamedTuple):
     """What samples are generated from: M source tasks, the target behind them."""
@@ -62,8 +64,17 @@ class SyntheticSource:
         return self._generate(key, task, np.arange(count))
 
     def _generate(self, key: Array, task: np.ndarray, row: np.ndarray) -> Rows:
-        x, y = _samples(key, self._family, task, row.astype(np.int32))
-        return Rows(np.asarray(x), np.asarray(y), task)
+        padding = 0, _padded(len(row)) - len(row)
+        at = np.pad(task, padding), np.pad(row.astype(np.int32), padding)
+        x, y = (np.asarray(part)[: len(row)] for part in _samples(key, self._family, *at))
+        return Rows(x, y, task)
+
+
+def _padded(count: int) -> int:
+    """Rows that are generated for `count`: few sizes, since each is compiled for seconds."""
+    if count > _LARGE:
+        return -(-count // _LARGE) * _LARGE
+    return max(_SMALL, 1 << (count - 1).bit_length())
 
 
 @jax.jit

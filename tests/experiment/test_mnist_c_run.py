@@ -48,7 +48,7 @@ def of_archive(folder, **changes) -> Config:
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_configs() if "mnist_c" in name])
-def test_shrunk_and_resumed(archive, tmp_path, quick_compiles, name):
+def test_shrunk_and_resumed(archive, tmp_path, name):
     config = load_config(name)
     encoder = dataclasses.replace(config.encoder, num_features=5)
     if config.encoder.kind == "conv":
@@ -102,7 +102,7 @@ def test_the_problem_of_a_target(archive):
     np.testing.assert_array_equal(conv.test.x.reshape(NUM_TEST, -1), problem.test.x)
 
 
-def test_a_shared_price_pays_an_image_once(archive, tmp_path, quick_compiles):
+def test_a_shared_price_pays_an_image_once(archive, tmp_path):
     """A sample is an image with ten labels: 12 of each corruption, for 180."""
     config = of_archive(
         archive,

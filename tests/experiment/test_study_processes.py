@@ -66,7 +66,7 @@ def first(workdir, workers):
     return next(awaited(workdir, "f", [UNIT], workers))
 
 
-def test_processes_find_what_one_finds(tmp_path, quick_compiles, monkeypatch):
+def test_processes_find_what_one_finds(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the processes
     root = write_archive(tmp_path / "archive")
     path, two = tmp_path / "tiny.py", tmp_path / "two"
