@@ -1,4 +1,4 @@
-"""Settings that every test shares: strict rank promotion, and hypothesis without deadlines."""
+"""Settings that every test shares: how programs are compiled, strict rank promotion, hypothesis."""
 
 import atexit
 import gc
@@ -15,10 +15,9 @@ from amtl_jax.cpu_threads import calm_threads
 
 calm_threads()  # before XLA starts
 
-# Three quarters of the tests' time was XLA's. What computes little need not be compiled well, and
-# what one test, worker or command has compiled the others read, from a folder that is new each
-# time: nothing is run that another tree compiled. `.ci/run` and the docs run the commands as users
-# do.
+# Most of the tests' time is XLA's. What computes little need not be compiled well, and what one
+# test, worker or command has compiled the others read, from a folder that is new each time: nothing
+# is run that another tree compiled. The job in `.ci/run` is compiled as users' are.
 _QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 os.environ[_QUICK] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -39,6 +38,12 @@ _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = 25_000  # Linux gives a process 65,530, and XLA ends it by a fault where they run out
 
 
+def _forget(clearings):
+    jax.clear_caches()
+    gc.collect()
+    clearings.append(None)
+
+
 @pytest.fixture(scope="session")
 def clearings():
     """How often compiled code was forgotten: what was compiled before is compiled again."""
@@ -49,15 +54,13 @@ def clearings():
 def few_maps(clearings):
     """Forgets compiled code where it fills the process: every program takes some memory maps."""
     if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
-        jax.clear_caches()
-        gc.collect()
-        clearings.append(_MAPS.read_bytes().count(b"\n"))
+        _forget(clearings)
 
 
 @pytest.fixture(scope="module")
-def full_compiles():
+def full_compiles(clearings):
     """Compiles as users' programs are: for what a number's last digits are tested on."""
-    jax.clear_caches()  # of what other modules compiled
+    _forget(clearings)  # what other modules compiled
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(_QUICK)
         jax.config.update("jax_disable_most_optimizations", False)

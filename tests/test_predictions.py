@@ -39,10 +39,7 @@ def test_a_fixed_allocation_has_the_risk_that_is_predicted():
 @pytest.fixture(scope="module")
 def found():
     seeds = range(10_000, 10_024)
-    jax.config.update("jax_disable_most_optimizations", True)
-    runs = [predictions_runs.forecast_runs(CELL, rule, seeds) for rule in ("c_optimal", "uniform")]
-    jax.config.update("jax_disable_most_optimizations", False)
-    return runs
+    return [predictions_runs.forecast_runs(CELL, rule, seeds) for rule in ("c_optimal", "uniform")]
 
 
 def test_intervals_hold_what_came(found):

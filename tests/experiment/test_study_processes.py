@@ -67,7 +67,6 @@ def first(workdir, workers):
 
 
 def test_processes_find_what_one_finds(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the processes
     root = write_archive(tmp_path / "archive")
     path, two = tmp_path / "tiny.py", tmp_path / "two"
     path.write_text(CONFIG.format(root=str(root)))
