@@ -128,6 +128,7 @@ def active_learner(
         penalties=tuple(penalties),
         join_target=join_target,
         weigh_noise=weigh_noise,
+        warm_start=warm_start,
     )
 
     return learner_of(parts)

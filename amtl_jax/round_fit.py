@@ -36,7 +36,7 @@ class Parts(NamedTuple):
     penalties: tuple[float, ...]
     join_target: bool
     weigh_noise: bool
-    warm_start: bool = True
+    warm_start: bool
 
 
 class RoundFit(NamedTuple):

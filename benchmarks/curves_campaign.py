@@ -138,6 +138,7 @@ def _compiled(cell: Cell, arm: Arm, priced: bool) -> Callable[[Truths, Array], O
         learner = cell_learner(cell, arm)
 
         def learner_of(truth: Truths) -> Learner:
+            del truth  # without prices one learner serves all
             return learner
 
     return jax.jit(jax.vmap(functools.partial(_campaign, cell, learner_of)))

@@ -93,6 +93,23 @@ def test_first_round_is_the_same_for_every_rule_and_later_ones_differ():
     assert second[1].argmax() == second[2].argmax() == NUM_SOURCES - 1
 
 
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_round_starts_where_the_one_before_ended_or_afresh(warm):
+    few = amtl.lbfgs_fitter(
+        amtl.linear_encoder(2), num_tasks=NUM_SOURCES + 1, intercept=False, num_steps=1
+    )
+    learner = amtl.active_learner(few, amtl.uniform(), **OPTIONS, penalty=1e-3, warm_start=warm)
+    batch = batch_of(np.full(NUM_SOURCES, BUDGET // NUM_SOURCES))
+    first = learner.init(KEY, batch)
+    fit = jax.jit(lambda state: learner.fit_sources(KEY, state, batch).fit.objective)
+    elsewhere = jax.tree.map(lambda leaf: jnp.flip(leaf) + 0.5, first.params)
+    later = first._replace(round=jnp.int32(1))
+    again, moved = fit(later), fit(later._replace(params=elsewhere))
+    assert (float(again) == float(moved)) != warm
+    if not warm:
+        assert float(moved) == float(fit(first))
+
+
 def test_the_rules_learn_more_than_uniform_where_one_source_knows():
     truth = amtl.synthetic_truth(
         "dup", seed=0, num_tasks=NUM_SOURCES, input_dim=6, num_features=2, noise=0.3

@@ -16,6 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -> int:
     """Lists the shipped configs, a line each."""
+    del arguments, place  # all commands are called alike
     if words:
         raise ConfigError(f"amtl configs takes no {words[0]!r}. See amtl configs --help.")
     rows = [

@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -> int:
     """Predicts; returns the exit code."""
+    del place  # all commands are called alike
     workdir, file = places(words, ("WORKDIR", "FILE"), ("--out", "--help"), _USAGE)
     if not workdir or not file or not arguments.out:
         raise ConfigError(f"Give WORKDIR, FILE and --out FILE: {_USAGE}")

@@ -230,6 +230,7 @@ def _read_csv(pa: Any, file: Any, name: str) -> "pa.Table":
 
 
 def _read_parquet(pa: Any, file: Any, name: str) -> "pa.Table":
+    del pa  # readers are called alike
     from pyarrow import parquet
 
     reader = parquet.ParquetFile(file)

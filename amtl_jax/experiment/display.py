@@ -231,6 +231,6 @@ def _minutes(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _leave(number, frame):
+def _leave(_number, _frame):
     """Ends the command by way of the display's exit: `kill` must not leave a hidden cursor."""
     raise SystemExit(_TERMINATED)

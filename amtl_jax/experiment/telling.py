@@ -59,7 +59,7 @@ def one_line(text: str) -> str:
 def one_line_warnings() -> Iterator[None]:
     """Shows warnings like errors, in one line on stderr."""
 
-    def show(message, category, filename, lineno, file=None, line=None):
+    def show(message, *_):
         tell(f"warning: {message}")
 
     with warnings.catch_warnings():
