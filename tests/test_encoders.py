@@ -78,10 +78,12 @@ def test_blocks_are_encoded_in_chunks(name, chunk_rows):
 PADDINGS = [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((2, 0), (0, 1))]
 
 
+@pytest.mark.parametrize("channels", [1, 4])  # by patches, and by XLA's convolution
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_convolution_and_its_gradients_are_those_of_xla(padding):
+def test_convolution_and_its_gradients_are_those_of_xla(padding, channels):
     keys = jax.random.split(jax.random.key(0), 3)
-    x, kernel = jax.random.normal(keys[0], (5, 7, 6, 2)), jax.random.normal(keys[1], (3, 2, 2, 4))
+    x = jax.random.normal(keys[0], (5, 7, 6, channels))
+    kernel = jax.random.normal(keys[1], (3, 2, channels, 4))
 
     def reference(x, kernel, padding):
         return jax.lax.conv_general_dilated(
@@ -104,6 +106,13 @@ def test_max_pool_is_that_of_flax(size):
     np.testing.assert_array_equal(found, wanted)
     grad = jax.random.normal(jax.random.key(2), found.shape)
     np.testing.assert_array_equal(pull(grad)[0], wanted_pull(grad)[0])
+
+
+def test_equal_values_of_a_square_share_the_gradient_of_its_maximum():
+    x = jnp.array([[3.0, 3.0, 1.0, 2.0], [0.0, 3.0, 2.0, 2.0]])[None, :, :, None]
+    grad = jnp.array([[6.0, 9.0]])[None, :, :, None]
+    (found,) = jax.vjp(amtl.max_pool, x)[1](grad)
+    np.testing.assert_allclose(found[0, :, :, 0], [[2, 2, 0, 3], [0, 2, 3, 3]], rtol=1e-6)
 
 
 def test_the_default_network_is_the_papers():

@@ -4,10 +4,12 @@ XLA's CPU backend has one fast path for convolutions: channels last, filters `HW
 by the filter, as automatic differentiation writes it, has other layouts; outside of a loop the
 compiler transposes its way to the fast path, in the body of a loop it does not, and is many
 times slower. A fit is a loop. So `convolve` brings its own gradients, each written as one more
-channels-last convolution with the transposes spelled out.
+channels-last convolution with the transposes spelled out. Of a grey image that path is slow as
+well: a matrix product over patches, nine times the image's size, takes its place.
 """
 
 import functools
+import itertools
 import math
 
 import flax.linen as nn
@@ -19,6 +21,7 @@ from amtl_jax.types import Array, Encoder
 
 _PRECISION = jax.lax.Precision.HIGHEST
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_FEW_CHANNELS = 3  # up to so many a matrix product over patches is faster, and they are small
 
 
 def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> Array:
@@ -49,13 +52,27 @@ def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> A
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x, kernel, padding):
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, precision=_PRECISION
-    )
+    return _convolve_forward(x, kernel, padding)[0]
 
 
 def _convolve_forward(x, kernel, padding):
-    return convolve(x, kernel, padding), (x, kernel)
+    if x.shape[3] <= _FEW_CHANNELS:
+        patches = _patches(x, kernel.shape[:2], padding)
+        found = jnp.matmul(patches, kernel.reshape(-1, kernel.shape[3]), precision=_PRECISION)
+        return found, (patches, kernel)
+    found = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, precision=_PRECISION
+    )
+    return found, (x, kernel)
+
+
+def _patches(x, size, padding):
+    """What a kernel sees at each place, `[n, H', W', h · w · C]`."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = (have - own + 1 for have, own in zip(x.shape[1:3], size, strict=True))
+    places = itertools.product(range(size[0]), range(size[1]))
+    seen = [x[:, row : row + height, column : column + width] for row, column in places]
+    return jnp.concatenate(seen, axis=3)
 
 
 def _convolve_backward(padding, saved, grad):
@@ -66,6 +83,9 @@ def _convolve_backward(padding, saved, grad):
         for size, pads in zip((rows, columns), padding, strict=True)
     )
     by_x = convolve(grad, kernel[::-1, ::-1].swapaxes(2, 3), back)
+    if kernel.shape[2] <= _FEW_CHANNELS:  # x is patches
+        by_kernel = jnp.einsum("nhwp,nhwc->pc", x, grad, precision=_PRECISION)
+        return by_x, by_kernel.reshape(kernel.shape)
     # Images are the channels here, and the gradient is the filter: [C, h, w, C'].
     by_kernel = convolve(x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), padding)
     return by_x, by_kernel.transpose(1, 2, 0, 3)
@@ -77,12 +97,36 @@ _convolve.defvjp(_convolve_forward, _convolve_backward)
 def max_pool(x: Array) -> Array:
     """Takes the maximum of each 2×2 square of `[n, H, W, C]`; an odd last row or column is left.
 
-    Four strided slices: the gradient of a pooling window is a scatter, and slow on a CPU.
+    Strided slices, and its own gradient: that of a pooling window is a scatter, and slow on a CPU.
+    Where values are alike they share the gradient.
     """
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
     x = x[:, :height, :width]
+    return _max_pool(x)
+
+
+@jax.custom_vjp
+def _max_pool(x):
     rows = jnp.maximum(x[:, ::2], x[:, 1::2])
     return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+
+
+def _max_pool_forward(x):
+    found = _max_pool(x)
+    return found, (x, found)
+
+
+def _max_pool_backward(saved, grad):
+    x, found = saved
+    num, height, width, channels = found.shape
+    squares = x.reshape(num, height, 2, width, 2, channels)
+    is_largest = squares == found[:, :, None, :, None]
+    share = grad / jnp.sum(is_largest, axis=(2, 4), dtype=grad.dtype)  # of those that are alike
+    by_x = jnp.where(is_largest, share[:, :, None, :, None], 0)
+    return (by_x.reshape(x.shape),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 class Convolution(nn.Module):
@@ -134,9 +178,10 @@ class ConvEncoder(nn.Module):
             )
         last = len(self.channels) - 1
         for layer, channels in enumerate(self.channels):
-            x = nn.relu(Convolution(channels)(x))
+            x = Convolution(channels)(x)
             if self.pool_each or layer == last:
                 x = max_pool(x)
+            x = nn.relu(x)  # behind the pool, which changes nothing but has a quarter of the work
         if 0 in x.shape[1:3]:
             raise ValueError(f"ConvEncoder's pools leave nothing of the image: {tuple(x.shape)}.")
         x = x.reshape(len(x), math.prod(x.shape[1:]))
