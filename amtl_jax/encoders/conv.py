@@ -21,7 +21,7 @@ from amtl_jax.types import Array, Encoder
 
 _PRECISION = jax.lax.Precision.HIGHEST
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 3  # up to so many a matrix product over patches is faster, and they are small
+_SMALL_PATCH = 27  # values; up to so many a matrix product over patches is faster
 
 
 def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> Array:
@@ -32,7 +32,7 @@ def convolve(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> A
     Args:
       x: `[n, H, W, C]` images.
       kernel: `[h, w, C, C']`.
-      padding: zeros before and after rows, before and after columns; static.
+      padding: zeros before and after rows, before and after columns; static. Negative ones crop.
 
     Returns:
       `[n, H', W', C']`.
@@ -56,14 +56,25 @@ def _convolve(x, kernel, padding):
 
 
 def _convolve_forward(x, kernel, padding):
-    if x.shape[3] <= _FEW_CHANNELS:
+    if _takes_patches(kernel, padding):
         patches = _patches(x, kernel.shape[:2], padding)
         found = jnp.matmul(patches, kernel.reshape(-1, kernel.shape[3]), precision=_PRECISION)
         return found, (patches, kernel)
-    found = jax.lax.conv_general_dilated(
+    return _slide(x, kernel, padding), (x, kernel)
+
+
+def _takes_patches(kernel, padding):
+    return math.prod(kernel.shape[:3]) <= _SMALL_PATCH and min(itertools.chain(*padding)) >= 0
+
+
+def _slide(x, kernel, padding):
+    # XLA's CPU backend reads beyond its arrays where padding is negative: crop instead.
+    (top, bottom), (left, right) = ((max(-one, 0), max(-other, 0)) for one, other in padding)
+    x = x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+    padding = tuple((max(one, 0), max(other, 0)) for one, other in padding)
+    return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, precision=_PRECISION
     )
-    return found, (x, kernel)
 
 
 def _patches(x, size, padding):
@@ -82,12 +93,12 @@ def _convolve_backward(padding, saved, grad):
         (size[0] - pads[0], size[1] - pads[1])
         for size, pads in zip((rows, columns), padding, strict=True)
     )
-    by_x = convolve(grad, kernel[::-1, ::-1].swapaxes(2, 3), back)
-    if kernel.shape[2] <= _FEW_CHANNELS:  # x is patches
+    by_x = _slide(grad, kernel[::-1, ::-1].swapaxes(2, 3), back)
+    if _takes_patches(kernel, padding):  # then x is patches
         by_kernel = jnp.einsum("nhwp,nhwc->pc", x, grad, precision=_PRECISION)
         return by_x, by_kernel.reshape(kernel.shape)
     # Images are the channels here, and the gradient is the filter: [C, h, w, C'].
-    by_kernel = convolve(x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), padding)
+    by_kernel = _slide(x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), padding)
     return by_x, by_kernel.transpose(1, 2, 0, 3)
 
 
