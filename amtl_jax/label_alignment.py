@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.centred_stats import beyond_rounding
 from amtl_jax.types import Array, Heads, HeadStats
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -24,7 +25,9 @@ def alignment(source_heads: Heads, target_stats: HeadStats) -> Array:
     mean = target_stats.feature_sum / count
     gram = target_stats.gram - jnp.outer(mean, target_stats.feature_sum)
     moment = target_stats.moment - jnp.outer(mean, target_stats.label_sum)
-    energy = target_stats.energy - target_stats.label_sum**2 / count
+    energy = beyond_rounding(
+        target_stats.energy - target_stats.label_sum**2 / count, target_stats.energy
+    )
     covariance = jnp.einsum("mko,ko->mo", source_heads.weight, moment, precision=_PRECISION)
     projected = jnp.einsum("kl,mlo->mko", gram, source_heads.weight, precision=_PRECISION)
     variance = jnp.sum(source_heads.weight * projected, axis=1) * energy[None]

@@ -20,7 +20,7 @@ ALLOWED = {
     "encoding": {"types"},
     "chunks": {"types"},
     "target": {"types", "heads", "encoding"},
-    "label_alignment": {"types"},
+    "label_alignment": {"types", "centred_stats"},
     "head_prior": {"types"},
     "answer": {"types", "target", "head_prior"},
     "diagnosis": {"types"},

@@ -252,6 +252,17 @@ def test_alignment_is_the_correlation_with_predictions():
     np.testing.assert_allclose(amtl.alignment(heads, stats), [*expected, 0.0], atol=1e-5)
 
 
+@pytest.mark.parametrize("label", [0.0, 1.0, -0.37, 0.1, 1e3])
+def test_nothing_is_aligned_with_labels_that_are_all_alike(label):
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(20, 3)), np.full((20, 1), label)
+    batch = amtl.pack(features, labels, np.zeros(20, int), num_tasks=1)
+    stats = jax.tree.map(lambda leaf: leaf[0], amtl.head_stats(batch.x, batch, num_tasks=1))
+    weight = jnp.asarray(rng.normal(size=(4, 3, 1)), jnp.float32)
+    heads = amtl.Heads(weight, jnp.zeros((4, 1)), jnp.zeros((4, 1)))
+    np.testing.assert_array_equal(amtl.alignment(heads, stats), 0)
+
+
 def test_more_target_rows_than_announced_are_reported_not_dropped():
     batch = batch_of(np.full(NUM_SOURCES, 15))
     learner = learner_of(amtl.uniform(), num_target=4, penalty=1e-3)
