@@ -17,6 +17,7 @@ from amtl_jax.experiment.config import Config, ConfigError
 _ENTRY = re.compile(r"  (\w+): (.*)")
 _WIDTH, _INDENT = 88, " " * 6
 STUDY = "--study."  # options that only `amtl study` looks at
+_NOT_OF_STUDY = {"--arms": "--study.arms", "--data.target": "--study.targets"}
 _FILLED_IN = "--encoder.module"  # by `run`, not by people
 
 
@@ -135,6 +136,18 @@ def refuse_study_options(words: Sequence[str], command: str) -> None:
                 f"{_name(word)} is for amtl study; {command} has one target, --data.target, and "
                 "the seeds, arms and budget of the config."
             )
+
+
+def refuse_run_options(words: Sequence[str]) -> None:
+    """Refuses options that a study would not look at.
+
+    Raises:
+      ConfigError: names the first.
+    """
+    for word in words:
+        own = _NOT_OF_STUDY.get(_name(word))
+        if own:
+            raise ConfigError(f"{_name(word)} is not for amtl study. Give {own}.")
 
 
 def override(config: Config, words: Sequence[str], *, other_flags: Sequence[str] = ()) -> Config:

@@ -74,6 +74,11 @@ def refuse_run_values(config: Config) -> None:
             )
     if config.until is not None:
         raise ConfigError("until is for amtl run: all arms of a study have one budget.")
+    if config.rounds == "last" and "c_optimal" in config.study.arms:
+        raise ConfigError(
+            "study.arms: c_optimal plans for all samples that were bought so far, and with rounds "
+            "last a fit sees those of its round alone. Leave it out, or set --rounds pooled."
+        )
     if config.price == "shared" and "same_digit" in config.study.arms:
         raise ConfigError(
             "study.arms: same_digit cannot favour a digit where an image is bought with all of its "

@@ -271,6 +271,22 @@ def test_wrong_values_end_in_one_line_and_leave_nothing(
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("--arms uniform", "--arms is not for amtl study. Give --study.arms."),
+        ("--data.target=fog_3", "--data.target is not for amtl study. Give --study.targets."),
+    ],
+)
+def test_a_study_refuses_what_it_would_not_look_at(capsys, tmp_path, words, part):
+    workdir = tmp_path / "study"
+    argv = ("study", "mnist_c_linear", "--workdir", str(workdir), *words.split())
+    code, out, err = amtl(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert_one_line(err, part)
+    assert not workdir.exists()
+
+
 def test_dry_run_tells_and_leaves_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = amtl(capsys, "run", "synthetic", "--dry-run", *QUICK)

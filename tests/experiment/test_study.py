@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import numpy as np
 import pytest
 from mnist_c_files import write_archive
@@ -14,6 +15,8 @@ from amtl_jax.experiment.config import (
     MnistCConfig,
     StudyConfig,
 )
+from amtl_jax.experiment.study import field as field_module
+from amtl_jax.experiment.study import uniform_rounds
 from amtl_jax.experiment.study.driver import study
 from amtl_jax.experiment.study.grid import Shard
 from amtl_jax.experiment.study.observer import StudyObserver
@@ -141,6 +144,7 @@ def test_campaigns_at_once_are_those_of_one_each(whole, config, tmp_path):
         ({"study": StudyConfig(arms=("math:pi",))}, "is float"),
         ({"target_in_final_fit": True}, "share the fits"),
         ({"price": "shared"}, "same_digit cannot favour"),
+        ({"rounds": "last", "study": StudyConfig(arms=("c_optimal",))}, "c_optimal plans for all"),
     ],
 )
 def test_what_a_study_cannot_do_is_said_before_anything_is_written(
@@ -149,6 +153,24 @@ def test_what_a_study_cannot_do_is_said_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         study(dataclasses.replace(config, **changes), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_given_penalty_lets_uniform_go_through_its_rounds_in_order(config, tmp_path, monkeypatch):
+    begun, ended = [], []
+
+    def fit_sources(field, arm, index, cases):
+        (fit,) = field_module.fit_sources(field, arm, index, cases)
+        begun.append((index, cases[0][0].params))
+        ended.append(fit.fit.params)
+        return [fit]
+
+    monkeypatch.setattr(uniform_rounds, "fit_sources", fit_sources)
+    changes = {"schedule": (0.3, 0.3, 0.4), "fit": FitConfig(num_steps=2, penalty=1e-4)}
+    asked = StudyConfig(targets=("fog_3",), arms=("uniform",))
+    study(dataclasses.replace(config, study=asked, **changes), tmp_path / "study")
+    assert [index for index, _ in begun] == [0, 1, 2]
+    for (_, start), end in zip(begun[1:], ended[:-1], strict=True):
+        chex.assert_trees_all_equal(start, end)
 
 
 def test_a_study_and_a_run_have_a_folder_each(whole, config, tmp_path):

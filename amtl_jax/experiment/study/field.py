@@ -68,6 +68,11 @@ class Field(NamedTuple):
         return self.parts.config.rounds == "pooled"
 
     @property
+    def fits_all_rounds(self) -> bool:
+        """Whether uniform needs a fit in every round: later ones see its samples or start there."""
+        return self.is_pooled or self.parts.config.fit.warm_start
+
+    @property
     def num_targets(self) -> int:
         """Targets that share the context's fits: one of each class."""
         return len(set(self.places.label.tolist()))

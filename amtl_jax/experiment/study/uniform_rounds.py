@@ -25,8 +25,8 @@ class Shared(NamedTuple):
       held_out_losses: `[R']` held-out error at it, in rounds between that of the round before; NaN
         where λ is given.
       params: encoder parameters after each of the `rounds`.
-      rounds: `[R']` int32 the rounds that were fitted: all where rounds are pooled, else the first
-        and the last.
+      rounds: `[R']` int32 the rounds that were fitted: the first and the last, and those between
+        where a later fit sees their samples or starts where theirs ended.
       counts: `[R', M]` int32 samples bought in them.
       seconds: `[R']` what each took.
     """
@@ -51,13 +51,16 @@ def fit_shared(field: Field) -> Shared:
       RunError: if a fit gives numbers that are not finite.
     """
     num_rounds = len(field.budgets)
-    wanted = range(num_rounds) if field.is_pooled else sorted({0, num_rounds - 1})
+    wanted = range(num_rounds) if field.fits_all_rounds else sorted({0, num_rounds - 1})
     counts, spent = _uniform_counts(field)
     given, unknown = field.parts.config.fit.penalty, jnp.float32(jnp.nan)
     state = FitState.of(_fresh(field))
     found: dict[int, Any] = {}
     seconds: dict[int, float] = {}
-    for index in sorted(wanted, key=lambda index: (0 < index < num_rounds - 1, index)):
+    # λ of the rounds between is known when the last has its own.
+    between = [index for index in wanted if 0 < index < num_rounds - 1]
+    order = wanted if given is not None else [*sorted({0, num_rounds - 1}), *between]
+    for index in order:
         started = time.monotonic()
         before = found.get(max((one for one in found if one < index), default=-1))
         penalty = unknown
@@ -114,7 +117,7 @@ def shared_template(field: Field) -> Shared:
     """Structure, shapes and dtypes of what `fit_shared` returns."""
     base, places = field.programs.base, field.places
     num_rounds, num_sources = len(field.budgets), len(places.label)
-    kept = num_rounds if field.is_pooled else len({0, num_rounds - 1})
+    kept = num_rounds if field.fits_all_rounds else len({0, num_rounds - 1})
     shape = places.source.input_shape
 
     def fit(x: Array, y: Array, weight: Array, task: Array) -> Any:
