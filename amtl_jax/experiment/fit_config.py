@@ -39,8 +39,8 @@ class FitConfig:
         `joint`, which descends encoder and heads together from heads of zero, over all rows at
         every step (as published); None: lbfgs for linear encoders, variable projection for others.
       num_steps: most steps of one fit: gradient passes of lbfgs, optimiser steps of the others.
-      tolerance: lbfgs stops when `window` steps lowered the objective by less than this share.
-      window: of lbfgs, see `tolerance`; so many steps are made at least.
+      tolerance: lbfgs stops when the objective fell by less than this share over `window` values.
+      window: of lbfgs, see `tolerance`; one step fewer is made at least.
       optimizer: of variable projection and of `joint`; sgd has a momentum of 0.9.
       learning_rate: of the optimiser.
       schedule: of the learning rate: constant; a cosine to 0 over num_steps; or `step`, times

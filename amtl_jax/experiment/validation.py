@@ -102,7 +102,7 @@ def _value_problems(config: Config) -> list[str]:
     within("fit.batch_rows", 1, LARGEST)
     within("fit.patience", 1, LARGEST)
     within("fit.tolerance", 0, LARGEST_FLOAT)
-    within("fit.window", 1, LARGEST)
+    within("fit.window", 2, LARGEST)
     within("fit.penalty", 0, LARGEST_FLOAT)
     expect(0 < fit.learning_rate <= LARGEST_FLOAT, "fit.learning_rate", "positive, and float32")
     expect(0 < fit.decay <= 1, "fit.decay", "above 0 and at most 1")

@@ -52,9 +52,10 @@ def lbfgs_fitter(
       num_tasks: M, static; tasks without weight get zero heads.
       intercept: whether heads have an unpenalised intercept.
       num_steps: most gradient passes over the samples.
-      tolerance: stops when `window` steps together lowered the objective by less than this share.
+      tolerance: stops when the objective fell by less than this share over the last `window` values
+        of it, which are `window − 1` steps.
       memory: pairs of the quasi-Newton history.
-      window: steps that are judged together; so many are made at least.
+      window: values that are judged together, at least 2; one step fewer is made at least.
 
     Returns:
       `Fitter`; its `fit` also rebalances the factors to BᵀB = Σ_m W_m W_mᵀ, where the penalty

@@ -410,7 +410,7 @@ BAD = [
     ({"price": "shared"}, "price must be each; shared is for images, got 'shared'"),
     ({"price": "free"}, "price must be one of each, shared, got 'free'"),
     ({"rounds": "first"}, "rounds must be one of pooled, last"),
-    ({"fit": FitConfig(window=0)}, "fit.window must be at least 1"),
+    ({"fit": FitConfig(window=1)}, "fit.window must be at least 2, got 1"),
     ({"study": StudyConfig(targets=("fog_3", "fog_3"))}, "study.targets must be distinct"),
     ({"study": StudyConfig(targets=("",))}, "study.targets must be names of tasks such as fog_3"),
     ({"study": StudyConfig(arms=())}, "study.arms must be at least one, got none"),
