@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import amtl_jax
 from amtl_jax.experiment.config import Config, ConfigError, from_plain
 from amtl_jax.experiment.validation import check
-from amtl_jax.experiment.workdir import DATA_DIGEST
+from amtl_jax.experiment.workdir import ARM_DIGESTS, DATA_DIGEST
 
 _MOST_BYTES = 1_000_000  # a written config has about two thousand
 
@@ -172,6 +172,7 @@ def _from_json(path: Path) -> Loaded:
         raise ConfigError(f"{path} is not a config: it holds {type(plain).__name__}, not fields.")
     version = plain.pop("amtl_jax", amtl_jax.__version__)
     plain.pop(DATA_DIGEST, None)
+    plain.pop(ARM_DIGESTS, None)
     try:
         config = from_plain(plain)
         check(config)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ from amtl_jax.experiment.data_digest import data_digest
 from amtl_jax.files import write_atomically
 
 DATA_DIGEST = "data_sha256"  # of the files of the data, in config.json
+ARM_DIGESTS = "arms_sha256"  # of the files of strategies of one's own
 
 BOOK = "campaign.json"  # what a campaign remembers
 UNITS = "units"  # folder of a study's results
@@ -78,7 +81,24 @@ def _described(config: Config) -> dict[str, Any]:
     digest = data_digest(config.data)
     if digest is not None:
         described[DATA_DIGEST] = digest
+    own = {arm: _file_digest(arm.partition(":")[0]) for arm in config.study.arms if ":" in arm}
+    if own:
+        described[ARM_DIGESTS] = own
     return json.loads(json.dumps(described))
+
+
+def _file_digest(module: str) -> str | None:
+    """SHA-256 of the file of a module, which is not run; None where it is not found as a file."""
+    places: Any = [*sys.path, str(Path.cwd())]
+    spec = None
+    for part in module.split("."):
+        spec = None if places is None else PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations  # None but for packages
+    if spec is None or not spec.has_location:
+        return None
+    return hashlib.sha256(Path(str(spec.origin)).read_bytes()).hexdigest()
 
 
 def _changes(found, wanted, prefix="") -> list[str]:

@@ -15,13 +15,14 @@ from amtl_jax.experiment.config import (
     MnistCConfig,
     StudyConfig,
 )
+from amtl_jax.experiment.loading import load
 from amtl_jax.experiment.study import field as field_module
 from amtl_jax.experiment.study import uniform_rounds
 from amtl_jax.experiment.study.driver import study
 from amtl_jax.experiment.study.grid import Shard
 from amtl_jax.experiment.study.observer import StudyObserver
 from amtl_jax.experiment.study_rows import read_rows
-from amtl_jax.experiment.workdir import refuse_other
+from amtl_jax.experiment.workdir import claim, refuse_other
 
 ARMS = ("target_only", "uniform", "alignment", "same_digit", "all_data", "clairvoyant")
 
@@ -171,6 +172,23 @@ def test_a_given_penalty_lets_uniform_go_through_its_rounds_in_order(config, tmp
     assert [index for index, _ in begun] == [0, 1, 2]
     for (_, start), end in zip(begun[1:], ended[:-1], strict=True):
         chex.assert_trees_all_equal(start, end)
+
+
+@pytest.mark.parametrize("place", ["mine.py", "rules/mine.py", "rules/deep/mine.py"])
+def test_a_study_belongs_to_the_code_of_ones_own_strategy(config, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    path, workdir = tmp_path / place, tmp_path / "study"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("import amtl_jax\nrule = amtl_jax.a_mtrl\n")
+    arm = f"{place.removesuffix('.py').replace('/', '.')}:rule"
+    asked = dataclasses.replace(config, study=StudyConfig(arms=("uniform", arm, "nowhere.at:all")))
+    workdir.mkdir()
+    claim(workdir, asked)
+    refuse_other(workdir, asked, "study")
+    assert load(str(workdir / "config.json")).config == asked
+    path.write_text(path.read_text().replace("a_mtrl", "l1_a_mtrl"))
+    with pytest.raises(ConfigError, match=r"arms_sha256\.\S*mine:rule: there .*, here "):
+        refuse_other(workdir, asked, "study")
 
 
 def test_a_study_and_a_run_have_a_folder_each(whole, config, tmp_path):
