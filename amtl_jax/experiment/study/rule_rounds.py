@@ -11,7 +11,7 @@ from amtl_jax.experiment.rounds import RunError
 from amtl_jax.experiment.study.answers import heads_of
 from amtl_jax.experiment.study.field import ArmRound, Field, fit_sources, not_finite, where
 from amtl_jax.experiment.study.programs import FitState, Rule, empty_batch
-from amtl_jax.experiment.study.uniform_rounds import Shared, starts_from_uniform
+from amtl_jax.experiment.study.uniform_rounds import Shared
 from amtl_jax.types import LearnerState
 
 
@@ -71,8 +71,8 @@ def rule_rounds(
 def _prepared(field: Field, shared: Shared, one: _Campaign, index: int) -> _Campaign:
     """A campaign whose next fit has λ of the uniform round that is nearest in size.
 
-    After the first it also starts where that round's ended, if fits go to an optimum whatever their
-    start as those with a chosen λ do: its rows are as many, most of them the same.
+    It does not start where that round's ended, near as that may be: from there a fit ends near
+    uniform's representation, which its arm did not pay for, and learns less of its own samples.
     """
     size = field.charged(index, one.rule.learner)
     sizes = [field.charged(index) for index in shared.rounds.tolist()]
@@ -81,8 +81,6 @@ def _prepared(field: Field, shared: Shared, one: _Campaign, index: int) -> _Camp
         penalty=jnp.asarray(shared.penalties[nearest], one.state.penalty.dtype),
         held_out_loss=jnp.asarray(shared.held_out_losses[nearest], one.state.held_out_loss.dtype),
     )
-    if index > 0 and starts_from_uniform(field):
-        state = state._replace(params=shared.params[nearest])
     return one._replace(state=state)
 
 

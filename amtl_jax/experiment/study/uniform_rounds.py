@@ -164,16 +164,6 @@ def uniform_rounds(field: Field, shared: Shared, labels: Sequence[int]) -> list[
     return rounds
 
 
-def starts_from_uniform(field: Field) -> bool:
-    """Whether later fits may start where uniform's ended.
-
-    Not where what a fit ends with depends on its start, because it stops early or has hardly a λ:
-    an arm would have got samples from there that it did not pay.
-    """
-    chooses = field.parts.config.fit.penalty is None
-    return field.is_pooled and chooses and field.parts.fitter.warm_path
-
-
 def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
     """One purchase that favours the sources of the target's class, at the λ of uniform's last.
 
@@ -198,8 +188,6 @@ def same_digit_round(field: Field, shared: Shared, label: int) -> ArmRound:
     state = FitState.of(_fresh(field))._replace(
         penalty=jnp.asarray(shared.penalties[-1], jnp.float32)
     )
-    if starts_from_uniform(field):
-        state = state._replace(round=jnp.int32(1), params=shared.params[-1])
     slots = field.slots(index, counts, np.zeros_like(counts))
     (found,) = fit_sources(field, SAME_DIGIT, index, [(state, slots)])
     seconds = time.monotonic() - started
