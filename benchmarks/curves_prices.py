@@ -52,6 +52,7 @@ def priced_learner(
         penalties=PENALTIES,
         join_target=join_target,
         weigh_noise=True,
+        warm_start=True,
     )
     return learner_of(parts)
 
