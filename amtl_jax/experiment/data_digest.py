@@ -35,6 +35,11 @@ def _table_digest(path: Path) -> str:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ConfigError(f"data.path {str(path)!r:.300} {what}; give a CSV, Parquet or NPZ file.")
+    return file_digest(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import amtl_jax
 from amtl_jax.experiment.config import Config, ConfigError, shown, to_plain
-from amtl_jax.experiment.data_digest import data_digest
+from amtl_jax.experiment.data_digest import data_digest, file_digest
 from amtl_jax.files import write_atomically
 
 DATA_DIGEST = "data_sha256"  # of the files of the data, in config.json
@@ -81,13 +81,13 @@ def _described(config: Config) -> dict[str, Any]:
     digest = data_digest(config.data)
     if digest is not None:
         described[DATA_DIGEST] = digest
-    own = {arm: _file_digest(arm.partition(":")[0]) for arm in config.study.arms if ":" in arm}
+    own = {arm: _module_digest(arm.partition(":")[0]) for arm in config.study.arms if ":" in arm}
     if own:
         described[ARM_DIGESTS] = own
     return json.loads(json.dumps(described))
 
 
-def _file_digest(module: str) -> str | None:
+def _module_digest(module: str) -> str | None:
     """SHA-256 of the file of a module, which is not run; None where it is not found as a file."""
     places: Any = [*sys.path, str(Path.cwd())]
     spec = None
@@ -98,7 +98,7 @@ def _file_digest(module: str) -> str | None:
         places = spec.submodule_search_locations  # None but for packages
     if spec is None or not spec.has_location:
         return None
-    return hashlib.sha256(Path(str(spec.origin)).read_bytes()).hexdigest()
+    return file_digest(Path(str(spec.origin)))
 
 
 def _changes(found, wanted, prefix="") -> list[str]:
