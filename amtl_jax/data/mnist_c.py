@@ -49,6 +49,7 @@ def read_mnist_c(
     *,
     num_source: int = 10_000,
     num_pool: int = 2_000,
+    num_test: int | None = None,
     split_seed: int = 0,
 ) -> ImageTasks:
     """Reads MNIST-C as published: `<corruption>/{train,test}_{images,labels}.npy`.
@@ -61,10 +62,12 @@ def read_mnist_c(
       root: the folder that holds the 16 corruptions, or a folder `mnist_c` with them.
       num_source: training images of every corruption that source samples come from.
       num_pool: training images of every corruption that target samples come from.
+      num_test: training images of every corruption to test on, which are neither; all of the test
+        images where it is None.
       split_seed: seed of the split, non-negative.
 
     Returns:
-      The tasks, in the order of `CORRUPTIONS`; test rows are all that there are.
+      The tasks, in the order of `CORRUPTIONS`.
 
     Raises:
       ValueError: names what is missing, or the file that is not as expected.
@@ -73,7 +76,14 @@ def read_mnist_c(
     folder = archive_folder(root)
     train = {name: _open(folder / name, "train") for name in CORRUPTIONS}
     test = {name: _open(folder / name, "test") for name in CORRUPTIONS}
-    return read_split(train, test, num_source=num_source, num_pool=num_pool, split_seed=split_seed)
+    return read_split(
+        train,
+        test,
+        num_source=num_source,
+        num_pool=num_pool,
+        num_test=num_test,
+        split_seed=split_seed,
+    )
 
 
 def archive_folder(root: str | os.PathLike[str]) -> Path:
@@ -162,15 +172,17 @@ def read_split(
     *,
     num_source: int,
     num_pool: int,
+    num_test: int | None,
     split_seed: int,
 ) -> ImageTasks:
-    """Chooses source and target rows, the same in every corruption, and reads them.
+    """Chooses source, target and test rows, the same in every corruption, and reads them.
 
     Args:
       train: training images by corruption, the same digit at the same index in all of them.
-      test: test images by corruption; all are read.
+      test: test images by corruption; all are read where `num_test` is None, otherwise none.
       num_source: as for `read_mnist_c`.
       num_pool: as for `read_mnist_c`.
+      num_test: as for `read_mnist_c`.
       split_seed: as for `read_mnist_c`.
 
     Raises:
@@ -181,17 +193,23 @@ def read_split(
         if other.count != first.count:
             counts = f"{other.count:,} rows, but {first.place} has {first.count:,}"
             raise TableError(f"{other.place} has {counts}. {_SAME_ROWS}")
-    if num_source + num_pool > first.count:
+    sizes = {"num_source": num_source, "num_pool": num_pool, "num_test": num_test or 0}
+    if sum(sizes.values()) > first.count:
+        wanted = " and ".join(f"{name} {size:,}" for name, size in sizes.items() if size)
         raise TableError(
-            f"{first.place} has {first.count:,} rows, but num_source {num_source:,} and num_pool "
-            f"{num_pool:,}, which are disjoint, need {num_source + num_pool:,}. Lower one."
+            f"{first.place} has {first.count:,} rows, but {wanted}, which are disjoint, need "
+            f"{sum(sizes.values()):,}. Lower one."
         )
     digits = first.read_labels()
     _refuse_missing(digits, first.place)
     rows = digit_splits(
-        digits, seed=split_seed, num_source=num_source, num_target=num_pool, num_test=0
+        digits,
+        seed=split_seed,
+        num_source=num_source,
+        num_target=num_pool,
+        num_test=num_test or 0,
     )
-    chosen = np.concatenate([rows.source, rows.target])
+    chosen = np.concatenate([rows.source, rows.target, rows.test])
     images = []
     for one in train.values():
         found, labels = one.read(chosen)
@@ -203,13 +221,17 @@ def read_split(
                 f"has {digits[at]}. {_SAME_ROWS}"
             )
         images.append(found)
-    tested = [one.read(np.arange(one.count)) for one in test.values()]
-    for one, (_, labels) in zip(test.values(), tested, strict=True):
-        _refuse_missing(labels, one.place)
+    if num_test is None:
+        tested = [one.read(np.arange(one.count)) for one in test.values()]
+        for one, (_, labels) in zip(test.values(), tested, strict=True):
+            _refuse_missing(labels, one.place)
+    else:
+        _refuse_missing(digits[rows.test], f"num_test {num_test:,} rows of {first.place}")
+        tested = [(found[num_source + num_pool :], digits[rows.test]) for found in images]
     return ImageTasks(
         names=tuple(train),
         source_images=tuple(found[:num_source] for found in images),
-        target_images=tuple(found[num_source:] for found in images),
+        target_images=tuple(found[num_source : num_source + num_pool] for found in images),
         test_images=tuple(found for found, _ in tested),
         source_labels=(digits[rows.source],) * len(images),
         target_labels=(digits[rows.target],) * len(images),
@@ -222,6 +244,6 @@ def _refuse_missing(digits: np.ndarray, place: str) -> None:
     gone = [str(digit) for digit in range(NUM_DIGITS) if digit not in digits]
     if gone:
         raise TableError(
-            f"{place} has no image of the digit {', '.join(gone)}, and each is a task. Give the "
+            f"{place}: no image of the digit {', '.join(gone)}, and each is a task. Give the "
             "whole of MNIST-C, or a larger part."
         )

@@ -25,6 +25,7 @@ def read_mnist_c_tfds(
     *,
     num_source: int = 10_000,
     num_pool: int = 2_000,
+    num_test: int | None = None,
     split_seed: int = 0,
 ) -> ImageTasks:
     """Reads `mnist_corrupted/<corruption>`, prepared by TensorFlow Datasets as array_record.
@@ -36,6 +37,7 @@ def read_mnist_c_tfds(
       data_dir: the data folder of TensorFlow Datasets.
       num_source: as for `read_mnist_c`.
       num_pool: as for `read_mnist_c`.
+      num_test: as for `read_mnist_c`.
       split_seed: as for `read_mnist_c`.
 
     Returns:
@@ -50,7 +52,13 @@ def read_mnist_c_tfds(
     for name, folder in folders.items():
         for part, found in parts.items():
             found[name] = _open(folder, part, data_dir)
-    return read_split(**parts, num_source=num_source, num_pool=num_pool, split_seed=split_seed)
+    return read_split(
+        **parts,
+        num_source=num_source,
+        num_pool=num_pool,
+        num_test=num_test,
+        split_seed=split_seed,
+    )
 
 
 def prepared_folders(data_dir: str | os.PathLike[str]) -> dict[str, Path]:

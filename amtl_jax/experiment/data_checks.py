@@ -41,6 +41,8 @@ def _check_mnist_c(checks: Checks, data: MnistCConfig) -> None:
         checks.expect(getattr(data, name) != "", f"data.{name}", "a folder")
     checks.within("data.num_source", 1, LARGEST)
     checks.within("data.num_pool", 2, LARGEST)
+    if data.num_test is not None:
+        checks.within("data.num_test", 1, LARGEST)
     checks.within("data.split_seed", 0, LARGEST)
 
 

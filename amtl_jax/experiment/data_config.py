@@ -29,6 +29,8 @@ class MnistCConfig:
       target: `<corruption>_<digit>`; its sources are all tasks of the other 15 corruptions.
       num_source: training images of every corruption that are its tasks' source samples.
       num_pool: training images of every corruption, other ones, that target samples are drawn from.
+      num_test: training images of every corruption, again other ones, to test on; the archive's
+        test images where it is None.
       split_seed: seed of that split, the same rows in every corruption.
     """
 
@@ -37,6 +39,7 @@ class MnistCConfig:
     target: str = "fog_3"
     num_source: int = 10_000
     num_pool: int = 2_000
+    num_test: int | None = None
     split_seed: int = 0
 
 

@@ -26,7 +26,11 @@ def read_image_tasks(data: DigitsConfig | MnistCConfig) -> ImageTasks:
     if place is None:
         raise ConfigError("data.root must name the folder of MNIST-C, got None.")
     return read(
-        place, num_source=data.num_source, num_pool=data.num_pool, split_seed=data.split_seed
+        place,
+        num_source=data.num_source,
+        num_pool=data.num_pool,
+        num_test=data.num_test,
+        split_seed=data.split_seed,
     )
 
 

@@ -219,7 +219,7 @@ def test_a_bad_file_is_named_with_what_was_expected(copied, what, content, parts
 
 def test_test_files_are_checked_like_the_others(copied):
     np.save(copied / "scale" / "test_labels.npy", np.arange(NUM_TEST) % 9)
-    with pytest.raises(TableError, match=r"scale/test_labels\.npy has no image of the digit 9, an"):
+    with pytest.raises(TableError, match=r"scale/test_labels\.npy: no image of the digit 9, an"):
         read_mnist_c(copied, **SIZES)
     np.save(copied / "scale" / "test_images.npy", IMAGES.astype(np.int16))
     with pytest.raises(TableError, match=r"scale/test_images\.npy must hold uint8 images"):
@@ -245,8 +245,41 @@ def test_labels_that_differ_between_corruptions_would_leak(copied):
 def test_a_digit_that_is_missing_everywhere(copied):
     for name in CORRUPTIONS:
         np.save(copied / name / "train_labels.npy", np.where(DIGITS == 7, 1, DIGITS))
-    with pytest.raises(TableError, match=r"identity/train_labels\.npy has no image of the digit 7"):
+    with pytest.raises(TableError, match=r"identity/train_labels\.npy: no image of the digit 7"):
         read_mnist_c(copied, **SIZES)
+
+
+def test_training_images_are_tested_on_where_a_number_is_given(archive):
+    usual = read_mnist_c(archive, num_source=20, num_pool=10, split_seed=3)
+    tasks = read_mnist_c(archive, num_source=20, num_pool=10, num_test=10, split_seed=3)
+    assert_same(
+        usual._replace(test_images=0, test_labels=0), tasks._replace(test_images=0, test_labels=0)
+    )
+    digits = tiny_images()["train"]["fog"][1]
+    rows = digit_splits(digits, seed=3, num_source=20, num_target=10, num_test=10).test
+    assert len(rows) == 10
+    for index, (images, labels) in enumerate(
+        zip(tasks.test_images, tasks.test_labels, strict=True)
+    ):
+        np.testing.assert_array_equal(images[:, 0, 0], index)
+        np.testing.assert_array_equal(images[:, 0, 1], rows)
+        np.testing.assert_array_equal(images[:, 0, 2], 0)  # for training
+        np.testing.assert_array_equal(labels, digits[rows])
+    seen = {*tasks.source_images[0][:, 0, 1], *tasks.target_images[0][:, 0, 1]}
+    assert not seen & set(rows)
+
+
+def test_training_images_to_test_on_that_are_too_few_or_too_many(archive):
+    with pytest.raises(
+        TableError, match="num_source 20 and num_pool 10 and num_test 11, which are"
+    ):
+        read_mnist_c(archive, **SIZES, num_test=11)
+    with pytest.raises(
+        TableError, match=r"num_test 9 rows of .*: no image of the digit [0-9], and"
+    ):
+        read_mnist_c(archive, **SIZES, num_test=9)
+    with pytest.raises(ValueError, match="num_test must be non-negative, got -1"):
+        read_mnist_c(archive, **SIZES, num_test=-1)
 
 
 def test_too_many_rows_are_wanted(archive):

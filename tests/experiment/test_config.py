@@ -405,6 +405,7 @@ BAD = [
     ({"data": MnistCConfig(root="")}, "data.root must be a folder, got ''"),
     ({"data": MnistCConfig(root="a", num_source=0)}, "data.num_source must be at least 1"),
     ({"data": MnistCConfig(root="a", num_pool=1)}, "data.num_pool must be at least 2"),
+    ({"data": MnistCConfig(root="a", num_test=0)}, "data.num_test must be at least 1"),
     ({"data": MnistCConfig(root="a", split_seed=2**31)}, "data.split_seed must be at most"),
     ({"data": MnistCConfig(root=3)}, "data.root must be str or None, got 3"),
     ({"price": "shared"}, "price must be each; shared is for images, got 'shared'"),
