@@ -22,8 +22,13 @@ def noise_factors(batch: TaskBatch, task_noise: Array) -> Array:
     Returns:
       `[M']` factors; N = Σ ω of the batch stays what it is.
     """
-    weight = jnp.sum(batch.weight, axis=1)
-    shrunk = jnp.sum(weight / task_noise[batch.task])
+    weight = jax.ops.segment_sum(jnp.sum(batch.weight, axis=1), batch.task, len(task_noise))
+    return factors_of(weight, task_noise)
+
+
+def factors_of(weight: Array, task_noise: Array) -> Array:
+    """`noise_factors` from the total weight `[M']` of every task's rows."""
+    shrunk = jnp.sum(weight / task_noise)
     scale = jnp.where(shrunk > 0, jnp.sum(weight) / jnp.where(shrunk > 0, shrunk, 1.0), 1.0)
     return scale / task_noise
 

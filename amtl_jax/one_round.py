@@ -117,6 +117,7 @@ def _evidence(
         alignment=over_targets(parts, functools.partial(alignment, source_heads), target.stats),
         noise=source_heads.residual_variance.mean(axis=-1),
         target_loss=target.ridge.loss,
+        target_ridge=target.ridge.ridge,
         ridge=fits.penalty * jnp.sum(seen.stats.count),
         held_out_loss=fits.held_out_loss,
         input_dim=fits.input_dim,
@@ -174,5 +175,6 @@ def _round_info(
         penalty_losses=fits.penalty_losses,
         head_prior=fit_head_prior(stats, intercept=parts.fitter.intercept),
         diagnosis=over_targets(parts, diagnosis, evidence.target_head.weight),
+        evidence=evidence._replace(key=None),
         is_finite=fits.kept.ok & finite,
     )

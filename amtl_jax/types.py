@@ -94,9 +94,9 @@ class Relevance(NamedTuple):
 class Evidence(NamedTuple):
     """All that a strategy may look at after a round; a plain tree of arrays.
 
-    A learner of T targets gives `target_head`, `target_stats`, `alignment` and `target_loss` a
-    leading axis `[T]`: the target head's weight is then `[T, K, O]`. All statistics, heads and
-    noises are those of unweighted rows, whatever the weights of the fit.
+    A learner of T targets gives `target_head`, `target_stats`, `alignment`, `target_loss` and
+    `target_ridge` a leading axis `[T]`: the target head's weight is then `[T, K, O]`. All
+    statistics, heads and noises are those of unweighted rows, whatever the weights of the fit.
 
     Attributes:
       source_heads: heads of the M sources.
@@ -108,6 +108,7 @@ class Evidence(NamedTuple):
       noise: `[M]` residual variance of each source, averaged over outputs.
       target_loss: `[]` exact leave-one-out squared error of the target head; a bandit's reward
         is how much it fell since its last update.
+      target_ridge: `[]` ridge of the target head, chosen by exact leave-one-out.
       ridge: `[]` ridge of the source heads in this fit, λN. Where the fit weighs tasks by their
         noise a head's ridge is in proportion to it, and λN that of the mean weight.
       held_out_loss: `[]` squared error of the source heads on rows held out of the fit that
@@ -130,6 +131,7 @@ class Evidence(NamedTuple):
     alignment: Array
     noise: Array
     target_loss: Array
+    target_ridge: Array
     ridge: Array
     held_out_loss: Array
     input_dim: Array
@@ -314,7 +316,7 @@ class RoundInfo(NamedTuple):
     """What a person wants to know about a round, and what is logged.
 
     Of T targets `relevance`, `alignment`, `target_ridge`, `target_loss` and `diagnosis` have a
-    leading axis `[T]`.
+    leading axis `[T]`, and some of the evidence.
 
     Attributes:
       counts: `[M]` int32 samples bought in this round.
@@ -327,6 +329,7 @@ class RoundInfo(NamedTuple):
       penalty_losses: `[G]` held-out squared error over the λ grid; NaN where none was tried.
       head_prior: what the sources' heads say of a head that has no row yet; for the answer.
       diagnosis: whether the source heads could explain the target's.
+      evidence: what the strategy looked at, without its key (None).
       is_finite: `[]` bool: fit, target head and loss, alignment and scores are finite.
     """
 
@@ -340,6 +343,7 @@ class RoundInfo(NamedTuple):
     penalty_losses: Array
     head_prior: HeadPrior
     diagnosis: Diagnosis
+    evidence: Evidence
     is_finite: Array
 
 

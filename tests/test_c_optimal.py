@@ -42,6 +42,7 @@ def evidence(heads, target, rows, *, own_rows=200, seed=0, **changes):
         alignment=jnp.zeros(M),
         noise=jnp.ones(M),
         target_loss=jnp.float32(1.0),
+        target_ridge=jnp.float32(0.1),
         ridge=jnp.float32(1e-3),
         held_out_loss=jnp.float32(jnp.nan),
         input_dim=jnp.float32(D),

@@ -49,6 +49,7 @@ def evidence(seed=0, order=None):
         alignment=jnp.linspace(-0.5, 0.5, NUM_SOURCES),
         noise=jnp.ones(NUM_SOURCES),
         target_loss=jnp.float32(1.0),
+        target_ridge=jnp.float32(0.1),
         ridge=jnp.float32(0.1),
         held_out_loss=jnp.float32(1.0),
         input_dim=jnp.float32(10),

@@ -144,7 +144,7 @@ class CampaignLearner:
                 extra = ()  # as `run`, which draws rows with their labels
             return jax.block_until_ready(setting.tell(key, before, batch, *extra))
 
-        one = bought_round(setting, self.slot(index), tell, state, target)
+        one, _ = bought_round(setting, self.slot(index), tell, state, target)
         return with_rank_warning(setting, one, _packed(setting, own, target), self._told)
 
     def packed(self, rows: Rows) -> tuple[Setting, TaskBatch]:

@@ -25,7 +25,7 @@ from amtl_jax.experiment.records import NOT_BUYING, TARGET_ONLY, number, round_r
 from amtl_jax.experiment.representation import build_encoder
 from amtl_jax.experiment.study_checks import refuse_study_values
 from amtl_jax.strategies.one_of import choose
-from amtl_jax.types import Array, Encoder, Learner, LearnerState, RoundInfo
+from amtl_jax.types import Array, Encoder, Evidence, Learner, LearnerState, RoundInfo
 
 _ROWS_AN_INPUT = 5  # of the target, from which on its sample helps the representation
 
@@ -213,8 +213,11 @@ def bought_round(
     tell: Callable[..., Any],
     state: LearnerState | None,
     target: Rows,
-) -> Checkpoint:
+) -> tuple[Checkpoint, Evidence]:
     """Computes a round and evaluates it on the test rows.
+
+    Returns:
+      The round, and what the strategy looked at in it.
 
     Raises:
       RunError: if its numbers are not finite.
@@ -259,7 +262,7 @@ def bought_round(
             f"{slot.index + 1} (gap {record['relevance']['gap']}); the counts follow its best "
             "point."
         )
-    return Checkpoint(state, predictions, record, answer, answered)
+    return Checkpoint(state, predictions, record, answer, answered), info.evidence
 
 
 def is_good_enough(config: Config, record: dict[str, Any]) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from amtl_jax.answer import CANDIDATES
-from amtl_jax.data.sources import Rows
 from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config
@@ -37,7 +36,7 @@ from amtl_jax.experiment.uncertainty import interval_maker
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
 from amtl_jax.files import write_atomically
-from amtl_jax.types import Array
+from amtl_jax.types import Array, Evidence
 
 
 def run(
@@ -193,7 +192,7 @@ def _run_seed(
     journal: Journal,
     restored: dict[Slot, Checkpoint],
     seed: int,
-    intervals: Callable[[Array, Rows, Checkpoint], Checkpoint],
+    intervals: Callable[[Array, Checkpoint, Evidence], Checkpoint],
     checked: Callable[[Array, Checkpoint], Checkpoint],
 ) -> Iterator[tuple[str, list[Checkpoint]]]:
     """Runs or resumes all arms of one seed; yields each arm with its rounds' checkpoints."""
@@ -213,9 +212,9 @@ def _run_seed(
                     one = baseline_round(setting, slot, root, target)
                 else:
                     before = rounds[-1].state if rounds else None
-                    one = bought_round(setting, slot, tell, before, target)
+                    one, evidence = bought_round(setting, slot, tell, before, target)
                     is_last = index == last or is_good_enough(setting.config, one.record)
-                    one = intervals(root, target, one) if is_last else one
+                    one = intervals(root, one, evidence) if is_last else one
                     # Once a seed: other arms have samples of the same tasks.
                     is_looked_at = is_last and arm in setting.rules[:1]
                     one = checked(root, one) if is_looked_at else one

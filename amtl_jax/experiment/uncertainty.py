@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amtl_jax.data.sources import Rows
-from amtl_jax.encoding import encode_live
-from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
+from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.records import number
 from amtl_jax.experiment.rounds import Setting
-from amtl_jax.heads import head_stats, solve_heads
+from amtl_jax.heads import solve_heads
+from amtl_jax.knowledge import draw_knowledge
 from amtl_jax.label_noise import noise_variance
+from amtl_jax.noise_weights import factors_of
 from amtl_jax.posterior import (
     HeadPosterior,
     RelevanceInterval,
@@ -24,61 +24,44 @@ from amtl_jax.posterior import (
     relevance_interval,
 )
 from amtl_jax.relevance import basis_pursuit, min_norm
+from amtl_jax.strategies.c_optimal import design_relevance, knowledge_of
 from amtl_jax.strategies.shared_relevance import shared_relevance
-from amtl_jax.types import Array, Evidence, Heads, HeadStats, Params, Relevance, TaskBatch
+from amtl_jax.types import Array, Evidence, Heads, LearnerState, Relevance
 
 NUM_DRAWS = 100
 _KEY = 4  # folded into a seed's key; `build` has the others
-# What each arm reports as relevance.
-SOLVERS: dict[str, Callable[[Array, Array], Relevance]] = {
+# What each arm reports as relevance; the design's is its own.
+SOLVERS: dict[str, Callable[[Array, Array], Relevance] | None] = {
     "uniform": min_norm,
     "a_mtrl": min_norm,
     "l1_a_mtrl": basis_pursuit,
-    "c_optimal": basis_pursuit,
+    "c_optimal": None,
     "alignment": min_norm,
 }
 
 
-def interval_maker(setting: Setting) -> Callable[[Array, Rows, Checkpoint], Checkpoint]:
+def interval_maker(setting: Setting) -> Callable[[Array, Checkpoint, Evidence], Checkpoint]:
     """Builds what adds intervals of the relevance to the record of an arm's last round.
 
-    The posterior is that of the heads given the representation, under the prior that their ridge
-    stands for, so that its mean is the heads as fitted. See `amtl_jax.posterior` for what it
-    leaves out.
+    The posterior is that of the heads that the relevance was found from, given the representation
+    that they are on. See `draws_of`, and `amtl_jax.posterior` for what it leaves out.
 
     Returns:
-      `(root, target, one) -> one`, the seed's key, its target sample and the round as computed.
-      `record["relevance"]` gets `middle`, `low` and `high` (M numbers each, null where unknown),
-      `top` (the source that is strongest over the draws), `tied_with_top` (names of the sources
-      that cannot be told apart from it), `level` and `draws`.
+      `(root, one, evidence) -> one`, the seed's key, the round as computed and what its strategy
+      looked at. `record["relevance"]` gets `middle`, `low` and `high` (M numbers each, null where
+      unknown), `top` (the source that is strongest over the draws), `tied_with_top` (names of the
+      sources that cannot be told apart from it), `level` and `draws`.
     """
-    config, source = setting.config, setting.problem.source
-    names, num_tasks = source.names, len(source.names) + 1
+    config, names = setting.config, setting.problem.source.names
 
-    @jax.jit
-    def task_stats(params: Params, batch: TaskBatch) -> HeadStats:
-        features = encode_live(setting.encoder, params, batch.x, batch.weight)
-        return head_stats(features, batch, num_tasks=num_tasks)
-
-    def with_intervals(root: Array, target: Rows, one: Checkpoint) -> Checkpoint:
-        state = one.state
-        rows = source.draw(jax.random.fold_in(root, build.DATA_KEY), np.asarray(state.spent))
-        stats = task_stats(state.params, build.pack_campaign(config, rows, target, source))
-        sources, own = _posteriors(
-            stats,
-            state.target_head.weight,
-            state.penalty,
-            one.record["target_ridge"],
-            state.held_out_loss,
-            float(np.prod(source.input_shape)),
-            intercept=config.fit.intercept,
-        )
-        draws = _draws(
+    def with_intervals(root: Array, one: Checkpoint, evidence: Evidence) -> Checkpoint:
+        draws = draws_of(
             jax.random.fold_in(root, _KEY),
-            sources,
-            own,
-            stats,
+            evidence,
+            one.state.proposal.scores,
+            _factors(config, one.state, evidence) if config.fit.weigh_noise else None,
             solver=SOLVERS[one.record["strategy"]],
+            intercept=config.fit.intercept,
             num_draws=NUM_DRAWS,
         )
         known = jax.tree.map(np.asarray, relevance_interval(draws, level=config.level))
@@ -87,6 +70,12 @@ def interval_maker(setting: Setting) -> Callable[[Array, Rows, Checkpoint], Chec
         return one._replace(record=one.record | {"relevance": relevance})
 
     return with_intervals
+
+
+def _factors(config: Config, state: LearnerState, evidence: Evidence) -> Array:
+    """`[M]` what the weights of each source's rows were multiplied by in the fit."""
+    own = evidence.target_stats.count * config.target_in_fit
+    return factors_of(jnp.append(evidence.source_stats.count, own), state.task_noise)[:-1]
 
 
 def _plain(known: RelevanceInterval, names: Sequence[str]) -> dict[str, Any]:
@@ -99,69 +88,83 @@ def _plain(known: RelevanceInterval, names: Sequence[str]) -> dict[str, Any]:
     return ends | {"top": top, "tied_with_top": tied}
 
 
-@functools.partial(jax.jit, static_argnames="intercept")
-def _posteriors(
-    stats: HeadStats,
-    target_weight: Array,
-    penalty: Array,
-    target_ridge: Array,
-    held_out_loss: Array,
-    input_dim: Array,
+@functools.partial(jax.jit, static_argnames=("solver", "intercept", "num_draws"))
+def draws_of(
+    key: Array,
+    evidence: Evidence,
+    counts: Array,
+    factors: Array | None = None,
     *,
+    solver: Callable[[Array, Array], Relevance] | None,
     intercept: bool,
+    num_draws: int,
+) -> Array:
+    """Relevance of posterior draws of the heads, as the arm with this solver would find it.
+
+    With a solver the prior of the heads is what their ridge stands for, so that the posterior's
+    mean is the heads as fitted. Without one it is the relevance of a c-optimal design at the
+    counts that it wants, and the draws are those of its own knowledge.
+
+    Args:
+      key: PRNG key.
+      evidence: of one target.
+      counts: `[M]` the design's.
+      factors: `[M]` that the fit weighed the sources' rows by; None: 1.
+      solver: of the relevance, or None.
+      intercept: whether heads have one.
+      num_draws: S.
+
+    Returns:
+      nu `[S, M]`.
+    """
+    if solver is None:
+        draws = draw_knowledge(key, knowledge_of(evidence), num_draws=num_draws)
+        relate = functools.partial(
+            design_relevance, counts=counts, noise=draws.noise, rho=draws.rho
+        )
+        return jax.vmap(relate)(draws.heads, draws.target_heads)[0][:, 0]
+    sources, own = _posteriors(evidence, factors, intercept=intercept)
+    relate = functools.partial(_relate, solver, evidence)
+    return relevance_draws(key, sources, own, relate, num_draws=num_draws)
+
+
+def _posteriors(
+    evidence: Evidence, factors: Array | None, *, intercept: bool
 ) -> tuple[HeadPosterior, HeadPosterior]:
-    """Posteriors of the sources' heads and of the target's, whose mean is the head of its rows."""
-    sources = jax.tree.map(lambda leaf: leaf[:-1], stats)
-    ridge = penalty * jnp.sum(sources.count)
-    ridges = jnp.full(len(stats.count), ridge).at[-1].set(target_ridge)
-    heads = solve_heads(stats, ridge=ridges, intercept=intercept)
+    """Posteriors of the sources' heads and of the target's, whose means are the heads as fitted."""
+    sources = evidence.source_stats
+    ridge = evidence.ridge / (jnp.ones_like(sources.count) if factors is None else factors)
+    heads = solve_heads(sources, ridge=ridge, intercept=intercept)
     noise, pooled = noise_variance(
         sources,
-        jax.tree.map(lambda leaf: leaf[:-1], heads),
-        ridge=ridge,
-        input_dim=input_dim,
-        held_out_loss=held_out_loss,
+        heads,
+        ridge=ridge[:, None],
+        input_dim=evidence.input_dim,
+        held_out_loss=evidence.held_out_loss,
+        fit_weight=factors,
         intercept=intercept,
     )
     # Misfit of the representation shows in the target's residuals and widens its posterior.
-    own_noise = jnp.maximum(heads.residual_variance[-1:], pooled[None])
-    noise = jnp.concatenate([noise, own_noise])
-    prior = noise / jnp.maximum(ridges, jnp.finfo(noise.dtype).tiny)[:, None]
-    found = head_posterior(stats, noise=noise, prior_variance=prior, intercept=intercept)
-    first, last = (
-        jax.tree.map(lambda leaf, part=part: leaf[part], found)
-        for part in (slice(None, -1), slice(-1, None))
-    )
-    return first, last._replace(mean=target_weight[None])
+    own_noise = jnp.maximum(evidence.target_head.residual_variance, pooled)[None]
+    own_stats = jax.tree.map(lambda leaf: leaf[None], evidence.target_stats)
 
+    def posterior(stats, noise, ridge):
+        prior = noise / jnp.maximum(ridge, jnp.finfo(noise.dtype).tiny)
+        return head_posterior(stats, noise=noise, prior_variance=prior, intercept=intercept)
 
-@functools.partial(jax.jit, static_argnames=("solver", "num_draws"))
-def _draws(
-    key: Array,
-    sources: HeadPosterior,
-    target: HeadPosterior,
-    stats: HeadStats,
-    *,
-    solver: Callable[[Array, Array], Relevance],
-    num_draws: int,
-) -> Array:
-    """Relevance `[S, M]` of posterior draws, as the arm with this solver would find it."""
-    own_stats = jax.tree.map(lambda leaf: leaf[:-1], stats)
-    relate = functools.partial(_relate, solver, own_stats)
-    return relevance_draws(key, sources, target, relate, num_draws=num_draws)
+    own = posterior(own_stats, own_noise, evidence.target_ridge)
+    own = own._replace(mean=evidence.target_head.weight[None])
+    return posterior(sources, noise, ridge[:, None]), own
 
 
 def _relate(
     solver: Callable[[Array, Array], Relevance],
-    stats: HeadStats,
+    evidence: Evidence,
     source_heads: Array,
     target_head: Array,
 ) -> Relevance:
     """The arms' own way from heads to relevance; it looks at three fields of the evidence."""
-    nothing = Evidence(*[None] * len(Evidence._fields))
-    evidence = nothing._replace(
-        source_heads=Heads(source_heads, None, None),
-        target_head=Heads(target_head, None, None),
-        source_stats=stats,
+    drawn = evidence._replace(
+        source_heads=Heads(source_heads, None, None), target_head=Heads(target_head, None, None)
     )
-    return shared_relevance(solver, evidence)
+    return shared_relevance(solver, drawn)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.design import NUM_STEPS, Criterion, Design, Limits, c_optimal_design
+from amtl_jax.design import NUM_STEPS, Criterion, Limits, c_optimal_design
 from amtl_jax.knowledge import Knowledge, draw_knowledge, head_knowledge
 from amtl_jax.strategies.proposal import blank
 from amtl_jax.types import Array, Evidence, Proposal, Relevance, Strategy
@@ -51,7 +51,7 @@ def c_optimal(
         return blank(num_sources), ()
 
     def update(evidence: Evidence, state) -> tuple[Proposal, tuple]:
-        knowledge = _knowledge(evidence)
+        knowledge = knowledge_of(evidence)
         draws = draw_knowledge(evidence.key, knowledge, num_draws=num_draws)
         design = c_optimal_design(
             draws.heads,
@@ -62,7 +62,16 @@ def c_optimal(
             criterion=criterion,
             num_steps=num_steps,
         )
-        relevance = _relevance(knowledge, design, draws.rho)
+        alive = knowledge.alive[None, :, None]
+        nu, residual = design_relevance(
+            knowledge.sources.mean * alive,
+            knowledge.targets.mean * alive,
+            counts=design.counts,
+            noise=knowledge.noise,
+            rho=draws.rho,
+        )
+        certificate = (jnp.broadcast_to(one, len(nu)) for one in (design.gap, design.ok))
+        relevance = Relevance(nu, residual, *certificate)
         if evidence.target_head.weight.ndim == 2:
             relevance = jax.tree.map(lambda leaf: leaf[0], relevance)
         return Proposal(design.counts, jnp.asarray(True), relevance), state
@@ -70,7 +79,8 @@ def c_optimal(
     return Strategy(init, update, schedule, target_in_fit)
 
 
-def _knowledge(evidence: Evidence) -> Knowledge:
+def knowledge_of(evidence: Evidence) -> Knowledge:
+    """What the evidence of a round says of all heads; see `head_knowledge`."""
     own = evidence.target_stats
     if evidence.target_head.weight.ndim == 2:  # one target, without an axis of its own
         own = jax.tree.map(lambda leaf: leaf[None], own)
@@ -102,11 +112,25 @@ def limits_of(evidence: Evidence) -> Limits:
     )
 
 
-def _relevance(knowledge: Knowledge, design: Design, rho: Array) -> Relevance:
-    """Relevance `[T, M]` of the wanted totals at the posterior means."""
-    alive = knowledge.alive[None, :, None]
-    weight, target = knowledge.sources.mean * alive, knowledge.targets.mean * alive
-    pull = weight * (design.counts[:, None] / knowledge.noise)[:, None]
+def design_relevance(
+    weight: Array, target: Array, *, counts: Array, noise: Array, rho: Array
+) -> tuple[Array, Array]:
+    """Relevance of a design: how the samples that it buys compose the target's head.
+
+    `nu = diag(n/s2) Wᵀ(W diag(n/s2) Wᵀ + ρI)⁻¹w_T`: of all nu with `W nu ≈ w_T` the one that counts
+    for least noise, `Σ s2 nu²/n`, at n samples.
+
+    Args:
+      weight: `[M, K, O]` source heads, in features of identity covariance.
+      target: `[T, K, O]` target heads.
+      counts: `[M]` n.
+      noise: `[M, O]` s2.
+      rho: `[]` information per direction before any sample, positive.
+
+    Returns:
+      nu `[T, M]`, and `‖W nu − w_T‖/‖w_T‖`, `[T]`.
+    """
+    pull = weight * (counts[:, None] / noise)[:, None]
     gram = jnp.einsum("mko,mlo->kl", pull, weight, precision=_PRECISION)
     lower = jnp.linalg.cholesky(gram + rho * jnp.eye(len(gram)))
 
@@ -118,6 +142,6 @@ def _relevance(knowledge: Knowledge, design: Design, rho: Array) -> Relevance:
         residual = jnp.linalg.norm(made - target) / jnp.where(size > 0, size, 1.0)
         # Each output of a source helps each of the target's: their size, or one signed number.
         joined = parts[:, 0, 0] if target.shape[1] == 1 else jnp.linalg.norm(parts, axis=(1, 2))
-        return Relevance(joined, residual, design.gap, design.ok)
+        return joined, residual
 
     return jax.vmap(one)(target)
