@@ -86,8 +86,8 @@ def test_arms_see_the_same_target_rows(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "pack_campaign", spy)
     run(tiny(seeds=(0,)), tmp_path, observer=Observer())
     targets = [target for number, target in seen if number]
-    # And four for the intervals of the relevance, and one that looks at the rank.
-    assert len(targets) == 1 + 4 * 2 + 4 + 1
+    # And one that looks at the rank.
+    assert len(targets) == 1 + 4 * 2 + 1
     for target in targets:
         np.testing.assert_array_equal(target.x, targets[0].x)
         np.testing.assert_array_equal(target.y, targets[0].y)
