@@ -8,7 +8,7 @@ empirical risk minimisation, which is the regime of the published gain: what is 
 the same λ. Fits take up to 400 steps, all from the same start: with so little λ every further step
 fits the samples closer, so that arms of more rounds must not have more of them.
 
-docs/mnist_c.md says what came out on sixteen targets.
+docs/mnist_c.md says what came out.
 """
 
 from amtl_jax.experiment.config import (
