@@ -1,7 +1,9 @@
 """The documentation's page of a study holds what the study's files hold."""
 
+import collections
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from benchmarks.study_page import command_of, expectations, merged
 
 sys.path.append(str(Path(__file__).parent / "experiment"))
 from fabricated_study import fabricate
+
+DOCS = Path(__file__).parents[1] / "docs"
+_NUMBER = r"([+−-]?\d*\.?\d+(?:e-\d+)?)"
+_INTERVAL = re.compile(rf"{_NUMBER}\s+\[{_NUMBER},\s*{_NUMBER}\]")
 
 
 def test_the_page_has_every_study_with_its_command_and_numbers(tmp_path, monkeypatch):
@@ -88,3 +94,37 @@ def test_the_page_says_what_came_of_what_leave_one_out_expected(tmp_path):
     assert "all_data" not in text
     assert "target_only" not in text
     assert expectations(study._replace(arrays={})) == ""
+
+
+def intervals_in(text):
+    """Differences with their intervals, and half a unit in the last place of each number."""
+    for found in _INTERVAL.finditer(text):
+        words = [word.replace("−", "-") for word in found.groups()]
+        halves = [0.5001 * 10.0 ** -len(word.partition(".")[2]) for word in words]
+        yield found.group(), [float(word) for word in words], halves
+
+
+def sections_of(tables):
+    """The parts of the page of tables, by the anchors that the site gives their headings."""
+    sections, seen = {}, collections.Counter()
+    for part in tables.split("\n## ")[1:]:
+        name = part.split("\n", 1)[0]
+        sections[f"{name}_{seen[name]}" if seen[name] else name] = part
+        seen[name] += 1
+    return sections
+
+
+def test_every_interval_in_the_words_is_in_the_tables_that_they_link():
+    """What is written on docs/mnist_c.md was read off files that a study wrote."""
+    sections = sections_of((DOCS / "mnist_c_tables.md").read_text("utf-8"))
+    checked = 0
+    for part in (DOCS / "mnist_c.md").read_text("utf-8").split("\n## ")[1:]:
+        anchors = set(re.findall(r"mnist_c_tables\.md#(\w+)\)", part))
+        assert anchors <= set(sections)
+        known = [value for name in anchors for _, value, _ in intervals_in(sections[name])]
+        known += [[-middle, -high, -low] for middle, low, high in known]  # "lowers by"
+        for text, value, halves in intervals_in(part):
+            near = np.abs(np.array(known).reshape(-1, 3) - value) <= halves
+            assert near.all(axis=1).any(), f"{text}: in no table of {sorted(anchors)}"
+            checked += 1
+    assert checked > 40
