@@ -8,7 +8,7 @@ public code of the follow-up pads no convolution and has one more ReLU, on its f
 and has none. There are 1,000 steps a fit, each over up to 50,625 images, and a CPU core takes three
 seconds for a thousand of them: a job for an accelerator. mnist_c_conv_small is for two cores.
 
-Not measured yet.
+Not measured yet; docs/mnist_c.md has this network with shorter fits.
 """
 
 from amtl_jax.experiment.config import (
