@@ -209,6 +209,8 @@ def read_split(
         num_target=num_pool,
         num_test=num_test or 0,
     )
+    if num_test is not None:
+        _refuse_missing(digits[rows.test], f"num_test {num_test:,} of {first.place}")
     chosen = np.concatenate([rows.source, rows.target, rows.test])
     images = []
     for one in train.values():
@@ -226,7 +228,6 @@ def read_split(
         for one, (_, labels) in zip(test.values(), tested, strict=True):
             _refuse_missing(labels, one.place)
     else:
-        _refuse_missing(digits[rows.test], f"num_test {num_test:,} rows of {first.place}")
         tested = [(found[num_source + num_pool :], digits[rows.test]) for found in images]
     return ImageTasks(
         names=tuple(train),
@@ -244,6 +245,6 @@ def _refuse_missing(digits: np.ndarray, place: str) -> None:
     gone = [str(digit) for digit in range(NUM_DIGITS) if digit not in digits]
     if gone:
         raise TableError(
-            f"{place}: no image of the digit {', '.join(gone)}, and each is a task. Give the "
+            f"{place} has no image of the digit {', '.join(gone)}, and each is a task. Give the "
             "whole of MNIST-C, or a larger part."
         )

@@ -59,7 +59,7 @@ def interval_maker(setting: Setting) -> Callable[[Array, Checkpoint, Evidence], 
             jax.random.fold_in(root, _KEY),
             evidence,
             one.state.proposal.scores,
-            _factors(config, one.state, evidence) if config.fit.weigh_noise else None,
+            _factors(config, one.state, evidence),
             solver=SOLVERS[one.record["strategy"]],
             intercept=config.fit.intercept,
             num_draws=NUM_DRAWS,
@@ -72,8 +72,10 @@ def interval_maker(setting: Setting) -> Callable[[Array, Checkpoint, Evidence], 
     return with_intervals
 
 
-def _factors(config: Config, state: LearnerState, evidence: Evidence) -> Array:
-    """`[M]` what the weights of each source's rows were multiplied by in the fit."""
+def _factors(config: Config, state: LearnerState, evidence: Evidence) -> Array | None:
+    """`[M]` what the weights of each source's rows were multiplied by in the fit; None: 1."""
+    if not config.fit.weigh_noise:
+        return None
     own = evidence.target_stats.count * config.target_in_fit
     return factors_of(jnp.append(evidence.source_stats.count, own), state.task_noise)[:-1]
 

@@ -16,13 +16,16 @@ from amtl_jax.experiment.rounds import bought_round, prepare, teller
 
 
 @pytest.fixture
-def certain(monkeypatch):
-    """Posterior draws that are all the posterior's mean."""
-    for module in (knowledge, posterior):
-        monkeypatch.setattr(module, "draw_heads", lambda key, found: found.mean)
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
+def make_certain(monkeypatch):
+    """Makes posterior draws all the posterior's mean, in `draws_of` and for nobody after it."""
+
+    def make():
+        for module in (knowledge, posterior):
+            monkeypatch.setattr(module, "draw_heads", lambda key, found: found.mean)
+        uncertainty.draws_of.clear_cache()
+
+    yield make
+    uncertainty.draws_of.clear_cache()
 
 
 def first_rounds(config):
@@ -37,14 +40,11 @@ def first_rounds(config):
 
 def drawn(setting, one, evidence, num_draws):
     config = setting.config
-    factors = None
-    if config.fit.weigh_noise:
-        factors = uncertainty._factors(config, one.state, evidence)
     return uncertainty.draws_of(
         jax.random.key(1),
         evidence,
         one.state.proposal.scores,
-        factors,
+        uncertainty._factors(config, one.state, evidence),
         solver=uncertainty.SOLVERS[one.record["strategy"]],
         intercept=config.fit.intercept,
         num_draws=num_draws,
@@ -55,7 +55,7 @@ def drawn(setting, one, evidence, num_draws):
     ("target_in_fit", "weigh_noise"), [(True, False), (False, True), (True, True)]
 )
 def test_heads_that_are_certain_have_the_relevance_of_the_record(
-    certain, target_in_fit, weigh_noise
+    make_certain, target_in_fit, weigh_noise
 ):
     config = tiny(target_in_fit=target_in_fit)
     if weigh_noise:  # by noises that differ,
@@ -64,7 +64,9 @@ def test_heads_that_are_certain_have_the_relevance_of_the_record(
     # and under a strong penalty, for the ridge of each head to count.
     fit = dataclasses.replace(config.fit, weigh_noise=weigh_noise, penalty=0.1)
     config = dataclasses.replace(config, fit=fit)
-    for setting, (one, evidence) in first_rounds(config):
+    rounds = list(first_rounds(config))
+    make_certain()
+    for setting, (one, evidence) in rounds:
         draws = drawn(setting, one, evidence, num_draws=2)
         nu = np.asarray(one.record["nu"])
         scale = np.abs(nu).max()
