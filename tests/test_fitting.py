@@ -72,6 +72,24 @@ def test_joint_fit_and_variable_projection_reach_the_same_optimum(penalty, optim
         )
 
 
+@pytest.mark.parametrize(("rate", "helps"), [(0.03, True), (300.0, False)])
+def test_variable_projection_keeps_its_last_step_where_that_is_the_best(rate, helps):
+    batch = small_batch()
+    encoder = amtl.linear_encoder(NUM_FEATURES)
+    fitter = amtl.variable_projection_fitter(
+        encoder, optax.sgd(rate), num_tasks=NUM_TASKS, num_steps=1
+    )
+    result = run(fitter, batch, 1e-2)
+    start = fitter.init(jax.random.key(0), batch, 1e-2)
+    frozen = amtl.frozen_fitter(encoder, num_tasks=NUM_TASKS)
+    before = float(frozen.fit(start, batch, jnp.float32(1e-2)).objective)
+    if helps:
+        assert float(result.objective) < before * (1 - 1e-3)
+    else:
+        assert float(result.objective) == pytest.approx(before, rel=1e-5)
+        chex.assert_trees_all_close(result.params, start, rtol=1e-5)
+
+
 @pytest.mark.parametrize("intercept", [True, False])
 def test_joint_fit_ends_where_the_gradient_is_zero(intercept):
     batch = small_batch(2)

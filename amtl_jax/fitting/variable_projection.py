@@ -65,10 +65,12 @@ def variable_projection_fitter(
 
         infinity = jnp.full((), jnp.inf, batch.weight.dtype)
         carry = (params, optimizer.init(params), params, infinity)
-        (_, _, params, _), norms = jax.lax.scan(step, carry, length=num_steps)
+        (params, _, best_params, best_value), norms = jax.lax.scan(step, carry, length=num_steps)
+        # A step judges where it starts: where the last one ended is judged here.
+        better = objective(params) < best_value
         return finish(
             encoder,
-            params,
+            jax.tree.map(lambda new, old: jnp.where(better, new, old), params, best_params),
             batch,
             penalty,
             num_tasks=num_tasks,
