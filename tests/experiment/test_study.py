@@ -16,8 +16,9 @@ from amtl_jax.experiment.config import (
     StudyConfig,
 )
 from amtl_jax.experiment.loading import load
+from amtl_jax.experiment.page.writing import write_report
 from amtl_jax.experiment.study import field as field_module
-from amtl_jax.experiment.study import uniform_rounds
+from amtl_jax.experiment.study import outputs, uniform_rounds
 from amtl_jax.experiment.study.driver import study
 from amtl_jax.experiment.study.grid import Shard
 from amtl_jax.experiment.study.observer import StudyObserver
@@ -111,6 +112,45 @@ def test_a_resumed_study_ends_with_the_same_numbers(whole, config, tmp_path):
     assert without_seconds(again.rows) == without_seconds(result.rows)
     for name, array in result.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
+
+
+def test_a_study_that_stopped_can_be_looked_at(whole, config, tmp_path, monkeypatch):
+    _, result = whole
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done, of):
+        if done == 2:  # the files are written after a unit is told
+            raise Stopped
+
+    monkeypatch.setattr(outputs, "_PAUSE", 0.0)
+    monkeypatch.setattr(outputs, "_REST", 0.0)
+    workdir = tmp_path / "stopped"
+    observer = StudyObserver()
+    observer.finished = stop
+    with pytest.raises(Stopped):
+        study(config, workdir, observer=observer)
+    rows = without_seconds(read_rows(workdir / "results.csv"))
+    assert rows == [row for row in without_seconds(result.rows) if row.target == "scale_1"]
+    assert "1 of 3 units" in write_report([workdir]).page.read_text()
+
+
+def test_files_are_written_about_once_a_minute_and_for_a_twentieth_of_the_time(monkeypatch):
+    now, calls = [0.0], []
+    monkeypatch.setattr(outputs.time, "monotonic", lambda: now[0])
+
+    def write(_):
+        calls.append(now[0])
+        now[0] += 1 if len(calls) == 1 else 10
+
+    monkeypatch.setattr(outputs, "study_result", lambda stage, results: None)
+    monkeypatch.setattr(outputs, "write_outputs", write)
+    written = outputs.WhileItRuns(None)
+    for second in (0, 59, 60, 100, 120, 121, 330, 331, 332):
+        now[0] = second
+        written({})
+    assert calls == [60, 121, 331]
 
 
 def test_shards_make_up_the_study_and_a_damaged_unit_is_made_anew(whole, config, tmp_path):

@@ -113,8 +113,8 @@ def _kind(folder: Path) -> str:
         return "run"
     if (folder / "units").is_dir():
         raise ConfigError(
-            f"Workdir {folder} holds a study without results yet; the same amtl study command goes "
-            "on with it and writes them."
+            f"Workdir {folder} holds a study without results yet; amtl study writes them about "
+            "every minute, and the same command goes on with one that stopped."
         )
     raise ConfigError(
         f"Workdir {folder} holds no run or study: expected config.json beside summary.json or "

@@ -18,7 +18,12 @@ from amtl_jax.experiment.study.arms import CLAIRVOYANT
 from amtl_jax.experiment.study.contexts import Stage, forget, forget_all, prepare
 from amtl_jax.experiment.study.grid import Context, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
-from amtl_jax.experiment.study.outputs import StudyResult, study_result, write_outputs
+from amtl_jax.experiment.study.outputs import (
+    StudyResult,
+    WhileItRuns,
+    study_result,
+    write_outputs,
+)
 from amtl_jax.experiment.study.pools import device_pools, places_of
 from amtl_jax.experiment.study.processes import Crew, at_work, awaited, crew_size
 from amtl_jax.experiment.study.programs import make_programs, study_parts
@@ -45,8 +50,9 @@ def study(
     """Runs a study, or resumes it: every target × arm × budget × target samples × seed.
 
     Writes `config.json`, a verified file a unit in `units/`, and from all that are there
-    `results.csv`, `summary.json` and `arrays.npz`. A study that was killed loses the units that it
-    was computing: one or two of a process on a CPU, elsewhere a batch.
+    `results.csv`, `summary.json` and `arrays.npz`, about every minute and at the end. A study that
+    was killed loses the units that it was computing: one or two of a process on a CPU, elsewhere a
+    batch.
 
     Args:
       config: what to run; `config.study` says on what.
@@ -72,13 +78,10 @@ def study(
     size = crew_size(crew, config)
     stage, own = _opened(config, Path(workdir), shard, encoder)
     command = crew.command if crew is not None and size > 1 else None
-    results = _all_units(stage, own, observer, command, size)
-    # Other shards may have finished units since.
-    others = [unit for unit in stage.grid.units() if unit not in results]
-    results |= restore(stage.workdir, stage.fingerprint, others)
-    if len(results) == len(stage.grid.units()):
+    results = _all_units(stage, own, observer, command, size, WhileItRuns(stage))
+    found = study_result(stage, results)
+    if found.summary["units"]["done"] == found.summary["units"]["of"]:
         forget_all(stage)
-    found = study_result(stage.config, stage.workdir, stage.grid, task_names(stage.tasks), results)
     write_outputs(found)
     observer.ended(closing(found.summary))
     return found
@@ -117,6 +120,7 @@ def _all_units(
     observer: StudyObserver,
     command: Sequence[str] | None = None,
     size: int = 1,
+    written: WhileItRuns | None = None,
 ) -> dict[Unit, UnitResult]:
     """The results of the units that are there and of the shard's, context by context."""
     wanted = shard.of(stage.grid.units())
@@ -147,6 +151,8 @@ def _all_units(
                 if not here:  # processes are ahead of what is told
                     done = sum(unit_path(stage.workdir, one).exists() for one in wanted)
                 observer.finished(done, len(wanted))
+                if written is not None:
+                    written(results)
             forget(stage, context)
     return results
 

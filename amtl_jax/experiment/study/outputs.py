@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,14 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import amtl_jax
-from amtl_jax.experiment.config import Config, ConfigError, to_plain
-from amtl_jax.experiment.study.grid import Grid, Unit
-from amtl_jax.experiment.study.units import UnitResult, study_arrays
+from amtl_jax.data.image_tasks import task_names
+from amtl_jax.experiment.config import ConfigError, to_plain
+from amtl_jax.experiment.study.contexts import Stage
+from amtl_jax.experiment.study.grid import Unit
+from amtl_jax.experiment.study.units import UnitResult, restore, study_arrays
 from amtl_jax.experiment.study_rows import Row, write_rows
 from amtl_jax.experiment.study_summary import summarise_study
 from amtl_jax.files import write_atomically
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_PAUSE = 60.0  # seconds between the files of a study that goes on
+_REST = 20.0  # times what writing them took, where that is longer
 
 
 class StudyResult(NamedTuple):
@@ -46,18 +51,21 @@ class StudyResult(NamedTuple):
         )
 
 
-def study_result(
-    config: Config,
-    workdir: Path,
-    grid: Grid,
-    tasks: Sequence[str],
-    results: dict[Unit, UnitResult],
-) -> StudyResult:
+def study_result(stage: Stage, results: Mapping[Unit, UnitResult]) -> StudyResult:
     """Gathers the units that are there.
+
+    Args:
+      stage: the study.
+      results: units that are known; others are looked for in the workdir, as processes and other
+        shards may have finished more.
 
     Raises:
       ConfigError: if there is none.
+      OSError: if a unit cannot be read.
     """
+    config, workdir, grid = stage.config, stage.workdir, stage.grid
+    others = [unit for unit in grid.units() if unit not in results]
+    results = {**results, **restore(workdir, stage.fingerprint, others)}
     if not results:
         raise ConfigError(f"Workdir {workdir} holds no unit of a study yet.")
     rows = tuple(row for unit in grid.units() if unit in results for row in results[unit].rows)
@@ -78,7 +86,8 @@ def study_result(
         device=", ".join(sorted({one.device for one in results.values()})),
         seconds=round(sum(row.seconds for row in rows), 2),
     )
-    return StudyResult(to_plain(config), workdir, rows, summary, study_arrays(grid, tasks, results))
+    arrays = study_arrays(grid, task_names(stage.tasks), results)
+    return StudyResult(to_plain(config), workdir, rows, summary, arrays)
 
 
 def write_outputs(result: StudyResult) -> None:
@@ -93,3 +102,28 @@ def write_outputs(result: StudyResult) -> None:
     write_atomically(result.workdir / "arrays.npz", stream.getbuffer())
     body = json.dumps(result.summary, indent=2, allow_nan=False)
     write_atomically(result.workdir / "summary.json", body.encode() + b"\n")
+
+
+class WhileItRuns:
+    """Writes the files of a study as it goes, so that a report shows one that goes on or stopped.
+
+    About once a minute, and for a twentieth of the time at most.
+    """
+
+    def __init__(self, stage: Stage):
+        """Takes the study; its files are not due at once."""
+        self._stage = stage
+        self._next = time.monotonic() + _PAUSE
+
+    def __call__(self, results: Mapping[Unit, UnitResult]) -> None:
+        """Hears the results so far, and writes what is there where it is time.
+
+        Raises:
+          OSError: if a file cannot be read or written.
+        """
+        began = time.monotonic()
+        if began < self._next:
+            return
+        write_outputs(study_result(self._stage, results))
+        ended = time.monotonic()
+        self._next = ended + max(_PAUSE, _REST * (ended - began))
