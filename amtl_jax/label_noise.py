@@ -44,10 +44,11 @@ def noise_variance(
     """Noise of every task, shrunk to what is usual as far as tasks are alike.
 
     A task's squared residuals have `count − trace of the hat matrix − (D−K) leverage` degrees of
-    freedom, see `head_leverage`, pooled ones `N − KM − K(D−K)`, at least N/5. The noises of tasks
-    are taken to scatter as a scaled inverse χ²; see `_noise_prior`. With fewer than twice as many
-    rows as parameters residuals say nothing: there the held-out error stands in for all tasks,
-    unless it is NaN. It includes the error of the fit, so that intervals err on the wide side.
+    freedom, see `head_leverage`, pooled ones `N − KM − K(D−K)`, at least N/5; an intercept takes
+    one row of each task's count, and so M of N. The noises of tasks are taken to scatter as a
+    scaled inverse χ²; see `_noise_prior`. With fewer than twice as many rows as parameters
+    residuals say nothing: there the held-out error stands in for all tasks, unless it is NaN. It
+    includes the error of the fit, so that intervals err on the wide side.
 
     Args:
       stats: statistics of M tasks on the features.
@@ -70,10 +71,11 @@ def noise_variance(
     size = jnp.maximum(jnp.linalg.eigvalsh(centred(stats, intercept).gram), 0.0)  # [M, K]
     hat_trace = jnp.sum(jnp.where(size > 0, size / jnp.where(size > 0, size + ridge, 1), 0), axis=1)
     worth = stats.count if fit_weight is None else stats.count * fit_weight
+    count = jnp.maximum(stats.count - intercept, 0.0)
     return shrunk_noise(
         residual_squares(stats, heads),
-        stats.count,
-        stats.count - intercept - hat_trace,
+        count,
+        count - hat_trace,
         head_leverage(heads.weight + 0 * size[0, 0], worth),  # not both at a time, see `after`
         input_dim=input_dim,
         held_out_loss=held_out_loss,
@@ -110,7 +112,7 @@ def shrunk_noise(
     held_out_loss: Array | float,
     num_features: Array | float,
 ) -> tuple[Array, Array]:
-    """`noise_variance` from squared residuals `[M, O]` of `count` `[M]` rows.
+    """`noise_variance` from squared residuals `[M, O]` of `count` `[M]` rows less intercepts.
 
     `freedom` `[M]` is that of the residuals given the representation, `leverage` `[M, O]` see
     `head_leverage`; `num_features` counts the features in use: others are zero and not fitted.

@@ -72,6 +72,20 @@ def test_noise_is_found_and_shrunk():
     np.testing.assert_allclose(thin, 7.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_pooled_noise_counts_what_the_heads_took(intercept):
+    """Ten rows for a head of four features: with an intercept half of them are used up."""
+    features, y, task, _ = problem((10,) * 400)
+    y = y - 5.0 * (not intercept)
+    x, y = features.astype(np.float32), y.astype(np.float32)
+    batch = pack(x, y, task, num_tasks=400, block_rows=8)
+    stats = head_stats(batch.x, batch, num_tasks=400)
+    heads = solve_heads(stats, ridge=1e-4, intercept=intercept)
+    options = {"ridge": 1e-4, "input_dim": float(K), "held_out_loss": jnp.nan}
+    _, pooled = noise_variance(stats, heads, intercept=intercept, **options)
+    np.testing.assert_allclose(pooled, NOISE, rtol=0.06)  # 2,000 degrees of freedom or more
+
+
 @pytest.mark.parametrize("spread", [0.6, 2.2])
 def test_agrees_with_float64(spread):
     rng = np.random.default_rng(1)
