@@ -9,7 +9,8 @@ from amtl_jax.commands.words import Once, Parser, Place, load_words, split
 from amtl_jax.commands.writers import FLAGS, USAGE, add_writer_options, chosen_writers
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.loading import Loaded, load, make_encoder
-from amtl_jax.experiment.overrides import explain, refuse_run_options
+from amtl_jax.experiment.overrides import REFUSED, explain, refuse_run_options
+from amtl_jax.experiment.study_checks import refuse_run_values
 from amtl_jax.experiment.telling import FAILED, fail, one_line_warnings
 from amtl_jax.experiment.validation import check_types
 
@@ -65,7 +66,7 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
     if arguments.workdir == "":
         raise ConfigError("--workdir expects a folder, got ''.")
     refuse_run_options(words)
-    loaded = load_words(words, _FLAGS, _USAGE)
+    loaded = load_words(words, _FLAGS, _USAGE, refuse_run_values)
     workdir = arguments.workdir or f"studies/{loaded.config.name}"
     place.workdir, place.resume = workdir, f"The same command resumes from {workdir}."
     if arguments.worker:
@@ -86,7 +87,7 @@ def _help(words: Sequence[str]) -> int:
     if name:
         config = load(name).config
         check_types(config)
-    print(parser.format_help() + explain(config))
+    print(parser.format_help() + explain(config, without=REFUSED))
     return 0
 
 

@@ -1,11 +1,11 @@
 """Words of the command line: options, CONFIG, and what commands share of them."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from amtl_jax.experiment.config import ConfigError
+from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.loading import Loaded, load, shipped_configs
 from amtl_jax.experiment.overrides import override
 from amtl_jax.experiment.telling import tell
@@ -75,13 +75,19 @@ def places(
     return [*words, *[None] * (len(names) - len(words))]
 
 
-def load_words(words: Sequence[str], flags: Sequence[str], usage: str) -> Loaded:
+def load_words(
+    words: Sequence[str],
+    flags: Sequence[str],
+    usage: str,
+    refuse: Callable[[Config], None] | None = None,
+) -> Loaded:
     """Loads CONFIG, the first of the words, and applies the overrides behind it.
 
     Args:
       words: CONFIG and `--VALUE ...`.
       flags: options of the command, for suggestions.
       usage: how the command is written.
+      refuse: raises for configs of other commands, before their values are looked at.
 
     Raises:
       ConfigError: one line that says what is wrong.
@@ -95,6 +101,8 @@ def load_words(words: Sequence[str], flags: Sequence[str], usage: str) -> Loaded
     loaded = load(name)
     check_types(loaded.config)
     config = override(loaded.config, overrides, other_flags=flags)
+    if refuse is not None:
+        refuse(config)
     check(config)
     if loaded.note:
         tell(f"note: {loaded.note}")

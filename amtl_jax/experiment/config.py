@@ -71,7 +71,8 @@ class Config:
     """One experiment.
 
     Attributes:
-      name: of the experiment; the default workdir is `runs/<name>`.
+      name: of the experiment; the default workdir is `runs/<name>`, that of a study
+        `studies/<name>`.
       data: the tasks.
       num_target: rows of the target sample, the same for every arm; at least 2. None, for tables:
         all of the target's rows that are not kept for the test.

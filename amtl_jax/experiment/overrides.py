@@ -8,7 +8,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,8 @@ _ENTRY = re.compile(r"  (\w+): (.*)")
 _WIDTH, _INDENT = 88, " " * 6
 STUDY = "--study."  # options that only `amtl study` looks at
 _NOT_OF_STUDY = {"--arms": "--study.arms", "--data.target": "--study.targets"}
+# What a study refuses.
+REFUSED = frozenset(_NOT_OF_STUDY) | {"--until", "--target-in-final-fit", "--fit.weigh-noise"}
 _FILLED_IN = "--encoder.module"  # by `run`, not by people
 
 
@@ -65,10 +67,11 @@ def _attribute_texts(kind: type) -> dict[str, str]:
     return texts
 
 
-def explain(config: Config) -> str:
+def explain(config: Config, *, without: Collection[str] = ()) -> str:
     """Explains every value of a config with its default, those of studies apart.
 
-    Where its data is None, the values of every kind of data are explained.
+    Where its data is None, the values of every kind of data are explained. Nothing is said of the
+    options `without`, such as `--until`.
     """
     own = options_of(dataclasses.replace(config, data=None))
     parts = [
@@ -85,7 +88,8 @@ def explain(config: Config) -> str:
     for title, options in parts:
         lines += ["", *textwrap.wrap(title + ":", _WIDTH)]
         for option in options:
-            lines += _explain_one(option)
+            if option.flag not in without:
+                lines += _explain_one(option)
     return "\n".join(lines)
 
 

@@ -73,6 +73,14 @@ class Row(NamedTuple):
 HEADER = Row._fields
 
 
+def computing_seconds(rows: Iterable[Row]) -> float:
+    """Seconds of computing that all rows are charged with, two decimals.
+
+    A clairvoyant arm has the seconds of those that it chooses among: they count once.
+    """
+    return round(sum(row.seconds for row in rows if row.arm != "clairvoyant"), 2)
+
+
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Writes `results.csv` whole or not at all; numbers as the shortest decimals that are exact.
 

@@ -63,7 +63,7 @@ def summarise_study(
       num_resamples: bootstrap resamples behind an interval.
       versions: of the packages that computed the rows, by name.
       device: that computed them.
-      seconds: that the study took.
+      seconds: of computing, see `computing_seconds`.
 
     Returns:
       The content of `summary.json`: plain data, without NaN.

@@ -80,6 +80,8 @@ def test_a_study_writes_what_it_found(whole, config):
     first = {row.arm: row for row in rows if row.target == "fog_3" and row.round == 1}
     assert first["alignment"].mse == pytest.approx(first["uniform"].mse, rel=1e-4)
     assert result.summary["units"] == {"done": 3, "of": 3}
+    charged = sum(row.seconds for row in rows if row.arm != "clairvoyant")
+    assert result.summary["seconds"] == pytest.approx(charged, abs=0.01)
     counts = result.arrays["counts/alignment"]
     np.testing.assert_array_equal(counts.sum(axis=2), [[300, 300]] * 3)
     own = [name.startswith("fog_") for name in result.arrays["tasks"]]
@@ -129,11 +131,16 @@ def test_a_study_that_stopped_can_be_looked_at(whole, config, tmp_path, monkeypa
     workdir = tmp_path / "stopped"
     observer = StudyObserver()
     observer.finished = stop
+    asked = dataclasses.replace(config.study, budgets=(600, 900))
     with pytest.raises(Stopped):
-        study(config, workdir, observer=observer)
+        study(dataclasses.replace(config, study=asked), workdir, observer=observer)
     rows = without_seconds(read_rows(workdir / "results.csv"))
     assert rows == [row for row in without_seconds(result.rows) if row.target == "scale_1"]
-    assert "1 of 3 units" in write_report([workdir]).page.read_text()
+    page = write_report([workdir]).page.read_text()
+    assert "1 of 6 units" in page
+    # The pictures are of the budget that is there, not of the largest that was asked for.
+    assert "No arm of this study chooses" not in page
+    assert "holds no predictions" not in page
 
 
 def test_files_are_written_about_once_a_minute_and_for_a_twentieth_of_the_time(monkeypatch):
@@ -176,6 +183,12 @@ def test_campaigns_at_once_are_those_of_one_each(whole, config, tmp_path):
         assert one.mse == pytest.approx(other.mse, rel=1e-2)
 
 
+def test_a_shard_with_nothing_to_compute_is_refused(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"^--shard 3/3 has nothing to compute.*one has 2 of"):
+        study(config, tmp_path / "study", shard="3/3")
+    assert not (tmp_path / "study").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -194,6 +207,29 @@ def test_what_a_study_cannot_do_is_said_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         study(dataclasses.replace(config, **changes), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_study_of_last_rounds_charges_them_alone(config, tmp_path):
+    asked = StudyConfig(targets=("fog_3",), arms=("uniform", "a_mtrl"))
+    changes = {"rounds": "last", "schedule": (0.25, 0.75), "study": asked}
+    result = study(dataclasses.replace(config, **changes), tmp_path / "study")
+    spent = [(row.arm, row.round, row.samples_total) for row in result.rows]
+    assert spent == [(arm, *one) for arm in asked.arms for one in ((1, 150), (2, 450))]
+    for arm in asked.arms:  # what was bought is more: exploration is not charged
+        np.testing.assert_array_equal(result.arrays[f"counts/{arm}"].sum(axis=2), [[150, 450]])
+
+
+def test_a_study_of_shared_prices_buys_whole_images(config, tmp_path):
+    asked = StudyConfig(targets=("fog_3",), arms=("uniform", "alignment"))
+    result = study(
+        dataclasses.replace(config, price="shared", budget=200, study=asked), tmp_path / "study"
+    )
+    assert [row.samples_total for row in result.rows] == [100, 200] * 2
+    counts = result.arrays["counts/alignment"][0].reshape(2, 16, 10)
+    np.testing.assert_array_equal(counts, np.broadcast_to(counts[:, :, :1], counts.shape))
+    np.testing.assert_array_equal(counts[:, :, 0].sum(axis=1), [100, 100])
+    names = result.arrays["tasks"].tolist()
+    assert (counts.reshape(2, 160)[:, [name.startswith("fog_") for name in names]] == 0).all()
 
 
 def test_a_given_penalty_lets_uniform_go_through_its_rounds_in_order(config, tmp_path, monkeypatch):

@@ -99,6 +99,30 @@ def test_processes_find_what_one_finds(tmp_path, monkeypatch):
     run()
 
 
+def test_processes_share_out_a_shard(tmp_path, monkeypatch):
+    root = write_archive(tmp_path / "archive")
+    path, workdir = tmp_path / "tiny.py", tmp_path / "study"
+    path.write_text(CONFIG.format(root=str(root)))
+    started = []
+
+    def here(*_):
+        raise AssertionError("the process that was called computes nothing")
+
+    def seen(command, shards):
+        started.extend(shards)
+        return at_work(command, shards)
+
+    monkeypatch.setattr("amtl_jax.experiment.study.driver.prepare", here)
+    monkeypatch.setattr("amtl_jax.experiment.study.driver.at_work", seen)
+    words = ["study", str(path), "--workdir", str(workdir), "--study.arms", "target_only"]
+    words += ["--study.seeds", "0", "1", "--processes", "2", "--shard", "2/2"]
+    assert main(words) == 0
+    assert started == [Shard(2, 4), Shard(4, 4)]
+    # Contexts are scale and fog with seed 0, then both with seed 1.
+    rows = read_rows(workdir / "results.csv")
+    assert [(row.target, row.seed) for row in rows] == [("fog_3", 0), ("fog_3", 1)]
+
+
 def test_a_process_that_fails_is_told_in_its_own_words(tmp_path, ends):
     code = "import sys; print('note', file=sys.stderr); sys.exit('amtl: round 2 has gone wrong')"
     workers = [ends("import sys; sys.stdin.read()"), ends(code)]

@@ -61,10 +61,6 @@ def _power(values: np.ndarray) -> int:
     return max(0, -int(np.floor(np.log10(largest)))) if 0 < largest < 0.1 else 0
 
 
-def _raised(power: int) -> str:
-    return "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(one)] for one in str(power))
-
-
 def _scale(values: np.ndarray, start: float, stop: float) -> Scale:
     """A scale that holds 0 and nearly all values: single ones must not press the others flat."""
     low, high = np.percentile(values, [_CUT, 100 - _CUT])

@@ -9,7 +9,7 @@ import numpy as np
 
 from amtl_jax.experiment.config import ConfigError, shown
 from amtl_jax.experiment.page.studies import Study
-from amtl_jax.experiment.study_rows import METRICS, Row, RowsError, read_rows
+from amtl_jax.experiment.study_rows import METRICS, Row, RowsError, computing_seconds, read_rows
 from amtl_jax.experiment.study_summary import summarise_study
 
 _MOST_CHANGES = 5
@@ -48,11 +48,13 @@ def merged(studies: Sequence[Study]) -> Study:
             num_resamples=first.summary["num_resamples"],
             versions=_versions(studies),
             device=", ".join(sorted({study.summary["device"] for study in studies})),
-            seconds=round(sum(row.seconds for row in rows), 2),
+            seconds=computing_seconds(rows),
         )
     except ValueError as error:
         raise ConfigError(f"The rows of these workdirs are of no one study: {error}") from error
-    arrays, notes = _arrays(studies, found, (max(budgets), samples[0]))
+    there = [row.budget for row in rows if row.target_samples == samples[0]]
+    cell = max(there, default=max(budgets)), samples[0]
+    arrays, notes = _arrays(studies, found, cell)
     notes = [note for study in studies for note in study.notes] + notes
     paths = tuple(path for study in studies for path in study.workdirs)
     return Study(first.config, summary, arrays, paths, tuple(notes))

@@ -52,11 +52,11 @@ def relevance_section(
     columns = [tasks.index(name) for name in main.sources]
     parts = [
         paragraph(
-            f"How much each source (column) helps each target (row), nu after the last round: "
-            f"{what}. Alike tasks are neighbours: the order is average linkage on the rows and "
-            f"columns of {shortened(first)}, the same for all arms. The strips mark digit and "
-            "corruption of each row, brackets name neighbours of one kind; hatched: the target's "
-            "own corruption, which is no source.",
+            f"How much each source (column) helps each target (row), nu that the last round was "
+            f"bought by: {what}. Alike tasks are neighbours: the order is average linkage on the "
+            f"rows and columns of {shortened(first)}, the same for all arms. The strips mark digit "
+            "and corruption of each row, brackets name neighbours of one kind; hatched: the "
+            "target's own corruption, which is no source.",
             "note",
         )
     ]
@@ -68,7 +68,7 @@ def relevance_section(
         if arm == first:
             parts += [element("h3", None, arms.label(arm)), *drawn]
         else:
-            parts.append(folded(f"Relevance after {shortened(arm)}", *drawn))
+            parts.append(folded(f"Relevance by {shortened(arm)}", *drawn))
     return join(parts)
 
 

@@ -105,11 +105,12 @@ def _opened(
     if encoder is not None and config.encoder.kind == "module":
         named = dataclasses.replace(config.encoder, module=module_text(encoder))
         config = dataclasses.replace(config, encoder=named)
-    check(config)
     refuse_run_values(config)
+    check(config)
     own = Shard.parse(shard)
     refuse_other(workdir, config, "study")
     stage = _stage(config, workdir, encoder)
+    own.refuse_empty(stage.grid.units())
     claim(workdir, config)
     return stage, own
 
@@ -123,8 +124,9 @@ def _all_units(
     written: WhileItRuns | None = None,
 ) -> dict[Unit, UnitResult]:
     """The results of the units that are there and of the shard's, context by context."""
-    wanted = shard.of(stage.grid.units())
-    results = restore(stage.workdir, stage.fingerprint, stage.grid.units())
+    every = stage.grid.units()
+    wanted = shard.of(every)
+    results = restore(stage.workdir, stage.fingerprint, every)
     missing = [unit for unit in wanted if unit not in results]
     done = len(wanted) - len(missing)
     observer.planned(_plan_line(stage, shard, len(wanted)), done, len(wanted))
@@ -132,7 +134,7 @@ def _all_units(
     for unit in wanted:
         by_context.setdefault(unit.context, []).append(unit)
     parts = shard.split(min(size, len(by_context)))
-    parts = [part for part in parts if not set(missing).isdisjoint(part.of(wanted))]
+    parts = [part for part in parts if not set(missing).isdisjoint(part.of(every))]
     here = command is None or len(parts) < 2
     with _here(stage) if here else _in_processes(stage, command, parts, missing) as computed:
         for context, units in by_context.items():

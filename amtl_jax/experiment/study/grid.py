@@ -128,6 +128,23 @@ class Shard(NamedTuple):
 
         But for the ceiling, which contexts of one corruption share.
         """
-        contexts = list(dict.fromkeys(unit.context for unit in units))
-        own = set(contexts[self.index - 1 :: self.count])
+        own = set(_contexts(units)[self.index - 1 :: self.count])
         return [unit for unit in units if unit.context in own]
+
+    def refuse_empty(self, units: Sequence[Unit]) -> None:
+        """Refuses a shard that has nothing of a study's units to compute.
+
+        Raises:
+          ConfigError: says how many shards there can be.
+        """
+        most = len(_contexts(units))
+        if self.index > most:
+            raise ConfigError(
+                f"--shard {self.index}/{self.count} has nothing to compute: a study is split by "
+                f"corruption, budget and seed, and this one has {most} of these. Take "
+                f"--shard K/{most} at most."
+            )
+
+
+def _contexts(units: Sequence[Unit]) -> list[Context]:
+    return list(dict.fromkeys(unit.context for unit in units))

@@ -16,7 +16,7 @@ from amtl_jax.experiment.config import ConfigError, to_plain
 from amtl_jax.experiment.study.contexts import Stage
 from amtl_jax.experiment.study.grid import Unit
 from amtl_jax.experiment.study.units import UnitResult, restore, study_arrays
-from amtl_jax.experiment.study_rows import Row, write_rows
+from amtl_jax.experiment.study_rows import Row, computing_seconds, write_rows
 from amtl_jax.experiment.study_summary import summarise_study
 from amtl_jax.files import write_atomically
 
@@ -84,7 +84,7 @@ def study_result(stage: Stage, results: Mapping[Unit, UnitResult]) -> StudyResul
             **{name: metadata.version(name) for name in _PACKAGES},
         },
         device=", ".join(sorted({one.device for one in results.values()})),
-        seconds=round(sum(row.seconds for row in rows), 2),
+        seconds=computing_seconds(rows),
     )
     arrays = study_arrays(grid, task_names(stage.tasks), results)
     return StudyResult(to_plain(config), workdir, rows, summary, arrays)

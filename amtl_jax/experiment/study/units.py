@@ -25,7 +25,7 @@ class UnitResult(NamedTuple):
       rows: its lines of `results.csv`.
       target_losses: leave-one-out error of the target head after each arm's last round.
       counts: `[R, M]` int32 samples bought per round, by arm that buys.
-      nu: `[M]` float32 relevance of the last round, by arm that estimates one.
+      nu: `[M]` float32 relevance that the last round was bought by, by arm that estimates one.
       device: that computed it.
     """
 
@@ -153,18 +153,20 @@ def study_arrays(
       results: of the units that are there.
 
     Returns:
-      `tasks` `[P]` and `targets` `[T]` names; by arm `nu/<arm>` `[T, P]`, NaN where a task is no
-      source; `counts/<arm>` `[T, R, P]`; `predicted/<arm>` and `measured/<arm>` `[T]`, the
-      difference to uniform of the leave-one-out error and of the test MSE; `loo/uniform` `[T]`,
-      that error of uniform. All are means over seeds, at the largest budget and the first number of
-      target samples.
+      `tasks` `[P]` and `targets` `[T]` names; by arm `nu/<arm>` `[T, P]` that the last round was
+      bought by, NaN where a task is no source; `counts/<arm>` `[T, R, P]`; `predicted/<arm>` and
+      `measured/<arm>` `[T]`, the difference to uniform of the leave-one-out error and of the test
+      MSE; `loo/uniform` `[T]`, that error of uniform. All are means over seeds, at the first number
+      of target samples and the largest budget of which there is a unit.
     """
     place = {name: index for index, name in enumerate(tasks)}
     arrays: dict[str, np.ndarray] = {
         "tasks": np.asarray(tasks, str),
         "targets": np.asarray(grid.targets, str),
     }
-    budget, samples = max(grid.budgets), grid.target_samples[0]
+    samples = grid.target_samples[0]
+    there = [unit.budget for unit in results if unit.target_samples == samples]
+    budget = max(there, default=max(grid.budgets))
 
     def over_targets(values_of: Any, shape: tuple[int, ...]) -> np.ndarray:
         """`[T, *shape]` means over seeds; NaN where nothing is there."""
