@@ -18,7 +18,7 @@ import numpy as np
 from amtl_jax.experiment.config import Config, ConfigError, from_plain
 from amtl_jax.experiment.expectation import least_share
 from amtl_jax.experiment.loading import load_config, shipped_configs
-from amtl_jax.experiment.overrides import options_of
+from amtl_jax.experiment.overrides import REFUSED, options_of
 from amtl_jax.experiment.page.studies import Study, read_studies
 from amtl_jax.experiment.study.arms import CLAIRVOYANT
 from amtl_jax.experiment.study_checks import UNBOUND
@@ -32,7 +32,7 @@ Made by `python -m benchmarks study_page` from the files that the studies wrote;
 """
 _START = "## "  # of a section
 _NOT_RUN = "<!-- not run: minutes to hours, and MNIST-C -->"  # for the tests of the documentation
-_NOT_SHOWN = {"--data.root", "--data.tfds"}  # where the files lie
+_NOT_SHOWN = REFUSED | {"--data.root", "--data.tfds"}  # by a study; and where the files lie
 
 
 def main(argv: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ def get_config() -> Config:
         budget=15_000,
         schedule=(0.3, 0.28, 0.42),
         floor=FloorConfig(share=0.2),
+        arms=("target_only", "uniform", "a_mtrl", "alignment"),
         target_in_fit=False,
         encoder=EncoderConfig(num_features=50),
         fit=FitConfig(tolerance=1e-3, window=5, warm_start=False),

@@ -30,6 +30,7 @@ def get_config() -> Config:
         budget=50_000,
         schedule=(0.3, 0.28, 0.42),
         floor=FloorConfig(share=0.2),
+        arms=("target_only", "uniform", "a_mtrl", "alignment"),
         target_in_fit=False,
         encoder=EncoderConfig(num_features=50),
         fit=FitConfig(penalty=1e-5, num_steps=400, window=5, warm_start=False),
