@@ -232,6 +232,28 @@ def test_a_study_of_shared_prices_buys_whole_images(config, tmp_path):
     assert (counts.reshape(2, 160)[:, [name.startswith("fog_") for name in names]] == 0).all()
 
 
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize("penalty", [None, 1e-3])
+def test_uniform_has_the_fits_of_a_rule_that_buys_evenly(config, tmp_path, warm_start, penalty):
+    """Arms that buy the same end the same, or none is compared fairly."""
+    asked = StudyConfig(targets=("fog_3", "scale_1"), arms=("uniform", "amtl_jax:uniform"))
+    fit = FitConfig(
+        num_steps=30,
+        tolerance=1e-2,
+        window=3,
+        penalty=penalty,
+        warm_start=warm_start,
+        penalties=(1e-2, 1e-3, 1e-4),
+    )
+    changed = dataclasses.replace(config, fit=fit, schedule=(0.3, 0.3, 0.4), study=asked)
+    rows = study(changed, tmp_path / "study").rows
+    even, ruled = ([row for row in rows if row.arm == arm] for arm in asked.arms)
+    assert len(even) == len(ruled) == 6
+    for one, other in zip(even, ruled, strict=True):
+        assert (one.target, one.round) == (other.target, other.round)
+        assert other.mse == pytest.approx(one.mse, rel=1e-5)
+
+
 def test_a_given_penalty_lets_uniform_go_through_its_rounds_in_order(config, tmp_path, monkeypatch):
     begun, ended = [], []
 

@@ -12,6 +12,7 @@ from amtl_jax.allocation import allocate
 from amtl_jax.experiment.study.answers import heads_of
 from amtl_jax.experiment.study.arms import SAME_DIGIT, UNIFORM, known_split
 from amtl_jax.experiment.study.field import ArmRound, Field, fit_sources
+from amtl_jax.experiment.study.pools import Slots
 from amtl_jax.experiment.study.programs import FitState, empty_batch
 from amtl_jax.types import Array, LearnerState, TaskBatch
 
@@ -46,6 +47,8 @@ def fit_shared(field: Field) -> Shared:
     What λ is best falls as samples grow, whichever target they are for. Where none is given it is
     chosen on held-out rows of the first and of the last round, and interpolated between, a power of
     the number of samples; the arms of all targets have that of the uniform round of their size.
+    The paths of fits that choose it are for that alone: uniform's own fits are made as those of a
+    rule are, at a λ that is given. Behind a path they would go further than the rules'.
 
     Raises:
       RunError: if a fit gives numbers that are not finite.
@@ -53,30 +56,22 @@ def fit_shared(field: Field) -> Shared:
     num_rounds = len(field.budgets)
     wanted = range(num_rounds) if field.fits_all_rounds else sorted({0, num_rounds - 1})
     counts, spent = _uniform_counts(field)
-    given, unknown = field.parts.config.fit.penalty, jnp.float32(jnp.nan)
-    state = FitState.of(_fresh(field))
-    found: dict[int, Any] = {}
-    seconds: dict[int, float] = {}
-    # λ of the rounds between is known when the last has its own.
-    between = [index for index in wanted if 0 < index < num_rounds - 1]
-    order = wanted if given is not None else [*sorted({0, num_rounds - 1}), *between]
-    for index in order:
+    slots = {index: field.slots(index, counts[index], spent[index]) for index in wanted}
+    seconds = dict.fromkeys(wanted, 0.0)
+    paths = _paths(field, slots, seconds) if field.parts.config.fit.penalty is None else {}
+    state, fits = FitState.of(_fresh(field)), list[Any]()
+    for index in wanted:
         started = time.monotonic()
-        before = found.get(max((one for one in found if one < index), default=-1))
-        penalty = unknown
-        if given is not None:
-            penalty = jnp.float32(given)
-        elif 0 < index < num_rounds - 1:
-            penalty = _between(field, index, found[0].penalty, found[num_rounds - 1].penalty)
-        own = state._replace(round=jnp.int32(index), penalty=penalty)
-        if before is not None:
-            own = own._replace(params=before.fit.params, held_out_loss=before.held_out_loss)
-        slots = field.slots(index, counts[index], spent[index])
-        (found[index],) = fit_sources(field, UNIFORM, index, [(own, slots)])
-        seconds[index] = time.monotonic() - started
-    fits = [found[index] for index in wanted]
+        own = state._replace(round=jnp.int32(index), penalty=_penalty(field, index, paths))
+        if fits:
+            own = own._replace(params=fits[-1].fit.params, held_out_loss=fits[-1].held_out_loss)
+        if index in paths:
+            own = own._replace(held_out_loss=paths[index].held_out_loss)
+        (found,) = fit_sources(field, UNIFORM, index, [(own, slots[index])])
+        fits.append(found._replace(losses=paths[index].losses) if index in paths else found)
+        seconds[index] += time.monotonic() - started
     return Shared(
-        found[0],
+        fits[0],
         np.asarray([one.penalty for one in fits]),
         np.asarray([one.held_out_loss for one in fits]),
         tuple(one.fit.params for one in fits),
@@ -84,6 +79,29 @@ def fit_shared(field: Field) -> Shared:
         np.stack([counts[index] for index in wanted]),
         np.asarray([seconds[index] for index in wanted]),
     )
+
+
+def _paths(field: Field, slots: dict[int, Slots], seconds: dict[int, float]) -> dict[int, Any]:
+    """Chooses λ of the first and of the last round; adds what that took to their seconds."""
+    state, paths = FitState.of(_fresh(field)), {}
+    for index in sorted({0, len(field.budgets) - 1}):
+        started = time.monotonic()
+        own = state._replace(round=jnp.int32(index), penalty=jnp.float32(jnp.nan))
+        if paths:
+            own = own._replace(params=paths[0].fit.params)
+        (paths[index],) = fit_sources(field, UNIFORM, index, [(own, slots[index])])
+        seconds[index] += time.monotonic() - started
+    return paths
+
+
+def _penalty(field: Field, index: int, paths: dict[int, Any]) -> Array:
+    """λ of a round: given, chosen, or between those of the first and the last."""
+    given = field.parts.config.fit.penalty
+    if given is not None:
+        return jnp.float32(given)
+    if index in paths:
+        return paths[index].penalty
+    return _between(field, index, paths[0].penalty, paths[max(paths)].penalty)
 
 
 def _fresh(field: Field) -> LearnerState:
