@@ -103,6 +103,9 @@ _EXPORTS = {
     "experiment.predicting": "predict_file",
     "experiment.run": "run",
     "experiment.result": "RunResult read_result",
+    "experiment.study.driver": "study",
+    "experiment.study.observer": "StudyObserver",
+    "experiment.study.outputs": "StudyResult",
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 

@@ -91,6 +91,9 @@ from amtl_jax.experiment.predicting import predict_file as predict_file
 from amtl_jax.experiment.result import RunResult as RunResult
 from amtl_jax.experiment.result import read_result as read_result
 from amtl_jax.experiment.run import run as run
+from amtl_jax.experiment.study.driver import study as study
+from amtl_jax.experiment.study.observer import StudyObserver as StudyObserver
+from amtl_jax.experiment.study.outputs import StudyResult as StudyResult
 from amtl_jax.fitted import ActiveFit as ActiveFit
 from amtl_jax.fitting.frozen import frozen_fitter as frozen_fitter
 from amtl_jax.fitting.gram import gram_fitter as gram_fitter

@@ -77,8 +77,8 @@ ROOMS = (
     ),
     Room(
         "Experiments",
-        "The command `amtl run` as functions: configs, runs, results, models.",
-        "experiment.",
+        "The commands `amtl run` and `amtl study` as functions: configs, runs, results, models.",
+        "experiment. experiment.study.",
     ),
     Room("Estimators", "The same as scikit-learn estimators.", "estimators"),
     Room(

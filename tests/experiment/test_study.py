@@ -1,6 +1,9 @@
 """A study of a tiny archive: whole, resumed, in shards, and what it refuses."""
 
 import dataclasses
+import re
+import sys
+from pathlib import Path
 
 import chex
 import numpy as np
@@ -270,6 +273,25 @@ def test_a_given_penalty_lets_uniform_go_through_its_rounds_in_order(config, tmp
     assert [index for index, _ in begun] == [0, 1, 2]
     for (_, start), end in zip(begun[1:], ended[:-1], strict=True):
         chex.assert_trees_all_equal(start, end)
+
+
+def test_the_rule_of_ones_own_in_the_docs_is_an_arm(config, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "mnist_c.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    changed = dataclasses.replace(
+        config,
+        num_target=20,
+        budget=1800,
+        schedule=(0.8, 0.2),
+        fit=FitConfig(num_steps=20, penalty=1e-4),
+        study=StudyConfig(targets=("fog_3",), arms=("uniform", "mine:best_aligned")),
+    )
+    first, second = study(changed, tmp_path / "study").arrays["counts/mine:best_aligned"][0]
+    assert set(first[first > 0]) == {9, 10}
+    assert (first + second == 20).sum() == 15  # all that the chosen ones have
 
 
 @pytest.mark.parametrize("place", ["mine.py", "rules/mine.py", "rules/deep/mine.py"])
