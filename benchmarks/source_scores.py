@@ -2,6 +2,8 @@ r"""What says best which sources to buy from? Answers of the literature on MNIST
 
     python -m benchmarks source_scores --root mnist_c --seeds 0 1 2
 
+(`--out FILE.npz` keeps what a process found, and `--merge FILE.npz …` makes one table of several.)
+
 A target buys evenly first, as `mnist_c_linear` does, scores every source by what that fit and the
 target's sample say, and spends the other seven tenths of its 15,000 samples in proportion, a fifth
 of that evenly. All fits have λ and start of uniform's. Scores: `alignment` (the library's), the
@@ -15,6 +17,7 @@ import argparse
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -65,14 +68,29 @@ class Bench(NamedTuple):
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks source_scores")
-    parser.add_argument("--root", required=True, help="folder of MNIST-C")
+    parser.add_argument("--root", help="folder of MNIST-C")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, help="file for what was found, .npz")
+    parser.add_argument("--merge", nargs="+", type=Path, help="such files, in place of computing")
     options = parser.parse_args(argv)
-    config = load_config("mnist_c_linear")
-    data = dataclasses.replace(config.data, root=options.root)
-    config = dataclasses.replace(config, data=data)
-    found = list(errors(config, options.seeds))
+    if (options.root is None) == (options.merge is None):
+        parser.error("give --root or --merge")
+    if options.merge:
+        found = [pair for path in options.merge for pair in read(path)]
+    else:
+        config = load_config("mnist_c_linear")
+        data = dataclasses.replace(config.data, root=options.root)
+        found = list(errors(dataclasses.replace(config, data=data), options.seeds))
+    if options.out:
+        names, values = zip(*found, strict=True)
+        np.savez(options.out, names=np.array(names), values=np.stack(values))
     print("\n".join(table(found)))
+
+
+def read(path: Path) -> list[tuple[str, np.ndarray]]:
+    """What `--out` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return list(zip(file["names"].tolist(), file["values"], strict=True))
 
 
 def errors(config: Config, seeds: Sequence[int], first: int = 8) -> Iterator[tuple[str, Any]]:

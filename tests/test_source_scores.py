@@ -12,7 +12,7 @@ import amtl_jax as amtl
 from amtl_jax.experiment.config import EncoderConfig, FitConfig, MnistCConfig
 from amtl_jax.experiment.loading import load_config
 from benchmarks.source_evidence import correlations, gradient_cosines, leave_one_out_gains
-from benchmarks.source_scores import ARMS, errors, table
+from benchmarks.source_scores import ARMS, errors, main, table
 
 NUM_SOURCES, DIM, FEATURES = 5, 8, 3
 
@@ -69,7 +69,7 @@ def test_correlations_and_gains_are_those_of_the_predictions(problem):
     assert (correlations(features, jnp.ones(40), heads) == 0).all()
 
 
-def test_every_arm_is_judged_on_every_target(tmp_path):
+def test_every_arm_is_judged_on_every_target(tmp_path, capsys):
     root = write_archive(tmp_path)
     config = dataclasses.replace(
         load_config("mnist_c_linear"),
@@ -79,12 +79,18 @@ def test_every_arm_is_judged_on_every_target(tmp_path):
         encoder=EncoderConfig(num_features=3),
         fit=FitConfig(num_steps=5, penalty=1e-4, warm_start=False),
     )
-    found = list(errors(config, (0, 1), first=2))
+    found = [*errors(config, (0,), first=2), *errors(config, (1,), first=2)]
     assert [name for name, _ in found] == ["brightness", "canny_edges"] * 2
     for _, values in found:
         assert values.shape == (len(ARMS), 10, 2)
         assert np.isfinite(values).all()
     lines = list(table(found))
     assert [line.split("`")[1] for line in lines[2:]] == list(ARMS[1:])
+    names, values = zip(*found, strict=True)
+    for place in (0, 2):  # a file of each seed
+        part = np.array(names[place : place + 2]), np.stack(values[place : place + 2])
+        np.savez(tmp_path / f"{place}.npz", names=part[0], values=part[1])
+    main(["--merge", str(tmp_path / "0.npz"), str(tmp_path / "2.npz")])
+    assert capsys.readouterr().out.splitlines() == lines
     # Arms differ, and the same seed finds the same.
     assert len({values[:, :, 0].tobytes() for _, values in found}) == len(found)
