@@ -57,7 +57,7 @@ def all_data_fit(parts: Parts, pools: Pools, places: Places, seed: int) -> tuple
         given = parts.config.fit.penalty
         penalty = unknown if given is None else jnp.float32(given * len(classes))
         start = fitter.init(jax.random.fold_in(key, 1), batch, penalty)
-        return fit_with_penalty(
+        chosen = fit_with_penalty(
             fitter,
             jax.random.fold_in(key, 0),
             start,
@@ -65,7 +65,9 @@ def all_data_fit(parts: Parts, pools: Pools, places: Places, seed: int) -> tuple
             penalty=penalty,
             held_out_loss=unknown,
             penalties=tuple(len(classes) * one for one in parts.config.fit.penalties),
-        ).fit
+        )
+        # From where all arms start, not behind the path that chose λ; see `fit_shared`.
+        return chosen.fit if given is not None else fitter.fit(start, batch, chosen.penalty)
 
     key = jax.random.fold_in(jax.random.key(seed), build.LEARNER_KEY)
     found = jax.block_until_ready(fit(pools, packed, jnp.asarray(block_task), key))
