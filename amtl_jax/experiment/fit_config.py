@@ -40,7 +40,8 @@ class FitConfig:
         every step (as published); None: lbfgs for linear encoders, variable projection for others.
       num_steps: most steps of one fit: gradient passes of lbfgs, optimiser steps of the others.
       tolerance: lbfgs stops when the objective fell by less than this share over `window` values.
-      window: of lbfgs, see `tolerance`; one step fewer is made at least.
+      window: of lbfgs, see `tolerance`; one step fewer is made at least. Fits that choose the rank
+        (`encoder.num_features aic`) have a window of their own.
       optimizer: of variable projection and of `joint`; sgd has a momentum of 0.9.
       learning_rate: of the optimiser.
       schedule: of the learning rate: constant; a cosine to 0 over num_steps; or `step`, times
