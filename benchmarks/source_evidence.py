@@ -4,15 +4,52 @@ The rules of the library see statistics of features alone. Some answers of the l
 the inputs too; they are here to be compared with, see `benchmarks.source_scores`.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.encoding import as_float
+from amtl_jax.encoding import as_float, encode_rows
+from amtl_jax.experiment.study.pools import Pools, Slots, gather, images_at
 from amtl_jax.target import loo_ridge
-from amtl_jax.types import Array, Heads, TaskBatch
+from amtl_jax.types import Array, Encoder, FitResult, Heads, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
 _TINY = 1e-20
+
+
+class Scores(NamedTuple):
+    """What a fit says of each of M sources, `[M]` each; see the functions of these names."""
+
+    correlation: Array
+    cosine: Array
+    gain: Array
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def source_scores(
+    encoder: Encoder, pools: Pools, rows: Array, label: Array, slots: Slots, fit: FitResult
+) -> Scores:
+    """Scores every source.
+
+    Args:
+      encoder: linear; static.
+      pools: all images.
+      rows: `[n]` places of the target's sample.
+      label: `[]` class of the target.
+      slots: places of the samples that were fitted.
+      fit: of the sources.
+    """
+    x, y = images_at(pools, rows), (pools.label[rows] == label).astype(jnp.float32)
+    features, batch = encode_rows(encoder, fit.params, x), gather(pools, slots)
+    head = loo_ridge(features, y[:, None], jnp.ones_like(y)).head
+    kernel = fit.params["params"]["kernel"]
+    return Scores(
+        correlations(features, y, fit.heads),
+        gradient_cosines(kernel, fit.heads, batch, x, y, head),
+        leave_one_out_gains(features, y, fit.heads),
+    )
 
 
 def correlations(features: Array, y: Array, heads: Heads) -> Array:

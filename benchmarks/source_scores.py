@@ -2,7 +2,8 @@ r"""What says best which sources to buy from? Answers of the literature on MNIST
 
     python -m benchmarks source_scores --root mnist_c --seeds 0 1 2
 
-(`--out FILE.npz` keeps what a process found, and `--merge FILE.npz …` makes one table of several.)
+(`--out FILE.npz` keeps what a process found, and `--merge FILE.npz …` makes one table of several;
+`--page docs/mnist_c_tables.md` puts it there.)
 
 A target buys evenly first, as `mnist_c_linear` does, scores every source by what that fit and the
 target's sample say, and spends the other seven tenths of its 15,000 samples in proportion, a fifth
@@ -15,7 +16,6 @@ first eight corruptions in alphabetical order: the others are for rules that are
 
 import argparse
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,35 +26,33 @@ import numpy as np
 
 from amtl_jax.allocation import allocate
 from amtl_jax.clustered import clustered_mean
-from amtl_jax.encoding import encode_rows
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.evaluate import evaluate
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
 from amtl_jax.experiment.loading import load_config
+from amtl_jax.experiment.report import interval_text
 from amtl_jax.experiment.study.answers import heads_of
 from amtl_jax.experiment.study.field import Field
 from amtl_jax.experiment.study.grid import Context
-from amtl_jax.experiment.study.pools import device_pools, gather, images_at, places_of
+from amtl_jax.experiment.study.pools import device_pools, gather, places_of
 from amtl_jax.experiment.study.programs import FitState, empty_batch, make_programs, study_parts
 from amtl_jax.experiment.study.uniform_rounds import Shared, fit_shared
+from amtl_jax.files import write_atomically
 from amtl_jax.noise_weights import weigh_tasks
-from amtl_jax.target import loo_ridge
 from amtl_jax.types import Array
-from benchmarks.source_evidence import correlations, gradient_cosines, leave_one_out_gains
+from benchmarks.source_evidence import Scores, source_scores
+from benchmarks.study_page import NOT_RUN, merged
 
 FLOOR, TOP = 0.2, 15
 ARMS = (
     *("uniform", "alignment", "cosine", "product", "gain", "halving", "weighted"),
     *("even_weighted", "same_digit"),
 )
-
-
-class Scores(NamedTuple):
-    """What is known of each of M sources."""
-
-    correlation: Array
-    cosine: Array
-    gain: Array
+Found = tuple[str, int, np.ndarray]  # corruption, seed, `[A, 10, 2]` MSE and balanced accuracy
+_SAID = (
+    "Differences to uniform over the ten targets of each of the first eight corruptions; lower: "
+    "the share of targets with a lower MSE. Intervals: 95% bootstrap over corruptions and seeds."
+)
 
 
 class Bench(NamedTuple):
@@ -72,29 +70,39 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="file for what was found, .npz")
     parser.add_argument("--merge", nargs="+", type=Path, help="such files, in place of computing")
+    parser.add_argument("--page", type=Path, help="page of tables that gets this one too")
     options = parser.parse_args(argv)
     if (options.root is None) == (options.merge is None):
         parser.error("give --root or --merge")
     if options.merge:
-        found = [pair for path in options.merge for pair in read(path)]
+        found = [one for path in options.merge for one in read(path)]
     else:
         config = load_config("mnist_c_linear")
         data = dataclasses.replace(config.data, root=options.root)
         found = list(errors(dataclasses.replace(config, data=data), options.seeds))
     if options.out:
-        names, values = zip(*found, strict=True)
-        np.savez(options.out, names=np.array(names), values=np.stack(values))
-    print("\n".join(table(found)))
+        names, seeds, values = zip(*found, strict=True)
+        np.savez(options.out, names=np.array(names), seeds=seeds, values=np.stack(values))
+    lines = list(table(found))
+    print("\n".join(lines))
+    if options.page:
+        seeds = " ".join(map(str, sorted({seed for _, seed, _ in found})))
+        command = f"python -m benchmarks source_scores --root mnist_c --seeds {seeds}"
+        parts = ["## source_scores", NOT_RUN, f"```sh\n{command}\n```", "\n".join(lines)]
+        text = options.page.read_text("utf-8")
+        section = "\n\n".join([*parts, _SAID]) + "\n"
+        write_atomically(options.page, merged(text, [section]).encode())
 
 
-def read(path: Path) -> list[tuple[str, np.ndarray]]:
+def read(path: Path) -> list[Found]:
     """What `--out` wrote."""
     with np.load(path, allow_pickle=False) as file:
-        return list(zip(file["names"].tolist(), file["values"], strict=True))
+        columns = file["names"].tolist(), file["seeds"].tolist(), file["values"]
+        return list(zip(*columns, strict=True))
 
 
-def errors(config: Config, seeds: Sequence[int], first: int = 8) -> Iterator[tuple[str, Any]]:
-    """Corruption and `[A, 10, 2]` MSE and balanced accuracy of its targets, seed by seed."""
+def errors(config: Config, seeds: Sequence[int], first: int = 8) -> Iterator[Found]:
+    """MSE and balanced accuracy of the targets of the first corruptions, seed by seed."""
     tasks = read_image_tasks(config.data)
     shape = input_shape(config)
     num_sources = len(tasks.names) * tasks.num_classes - tasks.num_classes
@@ -115,7 +123,8 @@ def errors(config: Config, seeds: Sequence[int], first: int = 8) -> Iterator[tup
             context = Context(name, seed, int(config.budget or 0))
             field = Field(parts, programs, pools, places[name], context, num_target)
             bench = Bench(field, fit_shared(field), fit)
-            yield name, np.stack([of_target(bench, label) for label in range(tasks.num_classes)], 1)
+            own = [of_target(bench, label) for label in range(tasks.num_classes)]
+            yield name, seed, np.stack(own, axis=1)
 
 
 def of_target(bench: Bench, label: int) -> np.ndarray:
@@ -178,21 +187,8 @@ def scores_of(bench: Bench, label: int, fit: Any, counts: np.ndarray, index: int
     field = bench.field
     rows, _ = map(jnp.asarray, field.target_split())
     slots = field.slots(index, counts, np.zeros_like(counts))
-    found = _scores(field.parts.encoder, field.pools, rows, label, slots, fit.fit)
+    found = source_scores(field.parts.encoder, field.pools, rows, label, slots, fit.fit)
     return Scores(*(np.asarray(one)[: len(counts)] for one in found))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _scores(encoder: Any, pools: Any, rows: Array, label: Any, slots: Any, fit: Any) -> Scores:
-    x, y = images_at(pools, rows), (pools.label[rows] == label).astype(jnp.float32)
-    features, batch = encode_rows(encoder, fit.params, x), gather(pools, slots)
-    head = loo_ridge(features, y[:, None], jnp.ones_like(y)).head
-    kernel = fit.params["params"]["kernel"]
-    return Scores(
-        correlations(features, y, fit.heads),
-        gradient_cosines(kernel, fit.heads, batch, x, y, head),
-        leave_one_out_gains(features, y, fit.heads),
-    )
 
 
 def _judged(field: Field, label: int, params: Any) -> np.ndarray:
@@ -218,20 +214,20 @@ def _factors(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return factors * counts.sum() / (counts * factors).sum()
 
 
-def table(found: Sequence[tuple[str, np.ndarray]]) -> Iterator[str]:
+def table(found: Sequence[Found]) -> Iterator[str]:
     """Lines of Markdown: differences to uniform with intervals over corruptions and seeds."""
-    names = sorted({name for name, _ in found})
-    runs = {name: [values for other, values in found if other == name] for name in names}
+    names = sorted({name for name, _, _ in found})
+    runs = {name: [values for other, _, values in found if other == name] for name in names}
     values = np.stack([np.stack(runs[name], -1) for name in names])  # [C, A, 10, 2, S]
     clusters = np.repeat(names, values.shape[2])
-    yield "| arm | MSE − uniform's, 1e-4 | lower | balanced accuracy, points |"
-    yield "|---|---|---|---|"
+    yield "| arm | MSE against uniform | lower | balanced acc., points |"
+    yield "| --- | ---: | ---: | ---: |"
     for place, arm in enumerate(ARMS[1:], 1):
         less = values[:, place] - values[:, 0]  # [C, 10, 2, S]
         texts = []
-        for metric, unit in ((0, 1e4), (1, 1e2)):
-            flat = unit * less[:, :, metric].reshape(len(clusters), -1)
-            mean, low, high = clustered_mean(flat, clusters)[:3]
-            texts.append(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
+        for index, metric in enumerate(("mse", "balanced_accuracy")):
+            mean = clustered_mean(less[:, :, index].reshape(len(clusters), -1), clusters)
+            ends = {"difference": mean.mean, "low": mean.low, "high": mean.high}
+            texts.append(interval_text(metric, ends))
         wins = 100 * np.mean(less[:, :, 0].mean(-1) < 0)
-        yield f"| `{arm}` | {texts[0]} | {wins:.0f} % | {texts[1]} |"
+        yield f"| {arm} | {texts[0]} | {wins:.0f}% | {texts[1]} |"

@@ -31,7 +31,7 @@ Made by `python -m benchmarks study_page` from the files that the studies wrote;
 [The MNIST-C study](mnist_c.md) says what they mean. All numbers are of **regenerated** MNIST-C.
 """
 _START = "## "  # of a section
-_NOT_RUN = "<!-- not run: minutes to hours, and MNIST-C -->"  # for the tests of the documentation
+NOT_RUN = "<!-- not run: minutes to hours, and MNIST-C -->"  # for the tests of the documentation
 _NOT_SHOWN = REFUSED | {"--data.root", "--data.tfds"}  # by a study; and where the files lie
 
 
@@ -67,7 +67,7 @@ def section(study: Study) -> str:
     summary = study.summary
     versions = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     return (
-        f"{_START}{summary['name']}\n\n{_NOT_RUN}\n\n```sh\n{command_of(study.config)}\n```\n\n"
+        f"{_START}{summary['name']}\n\n{NOT_RUN}\n\n```sh\n{command_of(study.config)}\n```\n\n"
         f"On {summary['device']}; {versions}.\n\n{markdown(summary, heading='###').strip()}\n"
         f"{expectations(study)}"
     )

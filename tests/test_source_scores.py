@@ -80,17 +80,25 @@ def test_every_arm_is_judged_on_every_target(tmp_path, capsys):
         fit=FitConfig(num_steps=5, penalty=1e-4, warm_start=False),
     )
     found = [*errors(config, (0,), first=2), *errors(config, (1,), first=2)]
-    assert [name for name, _ in found] == ["brightness", "canny_edges"] * 2
-    for _, values in found:
+    assert [one[:2] for one in found] == [
+        (name, seed) for seed in (0, 1) for name in ("brightness", "canny_edges")
+    ]
+    for *_, values in found:
         assert values.shape == (len(ARMS), 10, 2)
         assert np.isfinite(values).all()
     lines = list(table(found))
-    assert [line.split("`")[1] for line in lines[2:]] == list(ARMS[1:])
-    names, values = zip(*found, strict=True)
+    assert [line.split(" | ")[0][2:] for line in lines[2:]] == list(ARMS[1:])
     for place in (0, 2):  # a file of each seed
-        part = np.array(names[place : place + 2]), np.stack(values[place : place + 2])
-        np.savez(tmp_path / f"{place}.npz", names=part[0], values=part[1])
-    main(["--merge", str(tmp_path / "0.npz"), str(tmp_path / "2.npz")])
-    assert capsys.readouterr().out.splitlines() == lines
+        names, seeds, values = zip(*found[place : place + 2], strict=True)
+        np.savez(tmp_path / f"{place}.npz", names=names, seeds=seeds, values=np.stack(values))
+    page = tmp_path / "page.md"
+    page.write_text("# Tables\n\n## other\n\n```sh\nother\n```\n")
+    words = ["--merge", str(tmp_path / "0.npz"), str(tmp_path / "2.npz"), "--page", str(page)]
+    for _ in range(2):
+        main(words)
+        assert capsys.readouterr().out.splitlines() == lines
+    text = page.read_text("utf-8")
+    assert text.count("\n".join(lines)) == text.count("\n## other\n") == 1
+    assert "--root mnist_c --seeds 0 1\n" in text
     # Arms differ, and the same seed finds the same.
-    assert len({values[:, :, 0].tobytes() for _, values in found}) == len(found)
+    assert len({values[:, :, 0].tobytes() for *_, values in found}) == len(found)
