@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from amtl_jax.encoding import as_float, encode_rows
 from amtl_jax.experiment.study.pools import Pools, Slots, gather, images_at
+from amtl_jax.heads import head_stats
+from amtl_jax.label_alignment import alignment
 from amtl_jax.target import loo_ridge
 from amtl_jax.types import Array, Encoder, FitResult, Heads, TaskBatch
 
@@ -53,16 +55,17 @@ def source_scores(
 
 
 def correlations(features: Array, y: Array, heads: Heads) -> Array:
-    """`[M]` correlation of the labels with each head's predictions; 0 where one is constant.
+    """`[M]` correlation of the labels with each head's predictions, see `alignment`.
 
     Args:
       features: `[n, K]` of the target's sample.
       y: `[n]` its labels.
       heads: of M sources, one output.
     """
-    predicted, label = _centred_predictions(features, heads), y - jnp.mean(y)
-    norms = jnp.linalg.norm(predicted, axis=0) * jnp.linalg.norm(label)
-    return jnp.matmul(label, predicted, precision=_PRECISION) / jnp.maximum(norms, _TINY)
+    rows = features[None]
+    batch = TaskBatch(rows, y[None, :, None], jnp.ones((1, len(y))), jnp.zeros(1, jnp.int32))
+    stats = head_stats(rows, batch, num_tasks=1)
+    return alignment(heads, jax.tree.map(lambda leaf: leaf[0], stats))
 
 
 def leave_one_out_gains(features: Array, y: Array, heads: Heads) -> Array:
@@ -76,7 +79,9 @@ def leave_one_out_gains(features: Array, y: Array, heads: Heads) -> Array:
       y: `[n]` its labels.
       heads: of M sources, one output.
     """
-    predicted, label = _centred_predictions(features, heads), y - jnp.mean(y)
+    predicted = jnp.matmul(features, heads.weight[..., 0].T, precision=_PRECISION)  # [n, M]
+    predicted = predicted - jnp.mean(predicted, axis=0, keepdims=True)
+    label = y - jnp.mean(y)
     energy = jnp.maximum(jnp.sum(predicted**2, axis=0), _TINY)
     slope = jnp.maximum(jnp.matmul(label, predicted, precision=_PRECISION) / energy, 0.0)
     rest = y[None] - (slope[None] * predicted).T  # [M, n]
@@ -124,9 +129,3 @@ def gradient_cosines(
     size = jnp.linalg.norm(pulls, axis=1) * jnp.linalg.norm(weight, axis=1)
     whole = jnp.linalg.norm(own) * jnp.linalg.norm(target.weight)
     return alike / jnp.maximum(size * whole, _TINY)
-
-
-def _centred_predictions(features: Array, heads: Heads) -> Array:
-    """`[n, M]` predictions of every head, less their mean."""
-    predicted = jnp.matmul(features, heads.weight[..., 0].T, precision=_PRECISION)
-    return predicted - jnp.mean(predicted, axis=0, keepdims=True)

@@ -32,11 +32,11 @@ from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
 from amtl_jax.experiment.loading import load_config
 from amtl_jax.experiment.report import interval_text
 from amtl_jax.experiment.study.answers import heads_of
-from amtl_jax.experiment.study.field import Field
+from amtl_jax.experiment.study.field import ArmRound, Field
 from amtl_jax.experiment.study.grid import Context
 from amtl_jax.experiment.study.pools import device_pools, gather, places_of
 from amtl_jax.experiment.study.programs import FitState, empty_batch, make_programs, study_parts
-from amtl_jax.experiment.study.uniform_rounds import Shared, fit_shared
+from amtl_jax.experiment.study.uniform_rounds import Shared, fit_shared, same_digit_round
 from amtl_jax.files import write_atomically
 from amtl_jax.noise_weights import weigh_tasks
 from amtl_jax.types import Array
@@ -153,7 +153,6 @@ def of_target(bench: Bench, label: int) -> np.ndarray:
     kept = _is_top(known.correlation, num_sources // 2)
     halved = more(first, kept, left[0])
     middle = scores_of(bench, label, fitted(bench, halved, 1), halved, 1)
-    told = np.where(field.places.label == label, 1.0, 0.0)
     found = {
         "uniform": _judged(field, label, shared.params[-1]),
         "alignment": judged(by_alignment),
@@ -163,7 +162,7 @@ def of_target(bench: Bench, label: int) -> np.ndarray:
         "halving": judged(more(halved, _is_top(middle.correlation, TOP), sum(left[1:]))),
         "weighted": judged(by_alignment, _factors(aligned, by_alignment)),
         "even_weighted": judged(even, _factors(aligned, even)),
-        "same_digit": judged(more(np.zeros_like(first), told, int(even.sum()))),
+        "same_digit": _errors(field, label, same_digit_round(field, shared, label)),
     }
     return np.array([found[arm] for arm in ARMS])
 
@@ -194,6 +193,11 @@ def scores_of(bench: Bench, label: int, fit: Any, counts: np.ndarray, index: int
 def _judged(field: Field, label: int, params: Any) -> np.ndarray:
     """`[2]` MSE and balanced accuracy of the target's head on a representation."""
     (one,) = heads_of(field, "", 0, 0, [label], params)
+    return _errors(field, label, one)
+
+
+def _errors(field: Field, label: int, one: ArmRound) -> np.ndarray:
+    """`[2]` MSE and balanced accuracy of what an arm says of the test rows."""
     is_label = (np.asarray(field.places.test_label) == label).astype(np.float32)
     found = evaluate(one.outputs[:, None], is_label[:, None], kind="binary")
     return np.array([found["mse"], found["balanced_accuracy"]])
