@@ -13,13 +13,14 @@ from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
 from amtl_jax.experiment.config import Config, ConfigError
+from amtl_jax.experiment.study_checks import RUN_VALUES
 
 _ENTRY = re.compile(r"  (\w+): (.*)")
 _WIDTH, _INDENT = 88, " " * 6
 STUDY = "--study."  # options that only `amtl study` looks at
 _NOT_OF_STUDY = {"--arms": "--study.arms", "--data.target": "--study.targets"}
 # What a study refuses.
-REFUSED = frozenset(_NOT_OF_STUDY) | {"--until", "--target-in-final-fit", "--fit.weigh-noise"}
+REFUSED = frozenset(_NOT_OF_STUDY) | {f"--{name.replace('_', '-')}" for name in RUN_VALUES}
 _FILLED_IN = "--encoder.module"  # by `run`, not by people
 
 

@@ -1,5 +1,6 @@
 """Whether the values of a study make sense, and which values only a study has. Imports no JAX."""
 
+import operator
 import re
 import typing
 
@@ -8,6 +9,9 @@ from amtl_jax.experiment.value_checks import LARGEST, Checks
 
 STUDY_ARMS = ("same_digit", "all_data", "clairvoyant")  # beside those of a run
 UNBOUND = frozenset({"target_only", "all_data", "pooled"})  # arms that no budget bounds
+# Values of the config that a study refuses once they are set.
+SHARED_FITS = ("fit.weigh_noise", "target_in_final_fit")
+RUN_VALUES = ("until", *SHARED_FITS)
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -63,11 +67,8 @@ def refuse_run_values(config: Config) -> None:
             "amtl study takes every task of a set of images in turn as the target; the data of "
             f"this config is {type(config.data).__name__}. Take a config of digits or MNIST-C."
         )
-    for name, value in (
-        ("fit.weigh_noise", config.fit.weigh_noise),
-        ("target_in_final_fit", config.target_in_final_fit),
-    ):
-        if value:
+    for name in SHARED_FITS:
+        if operator.attrgetter(name)(config):
             raise ConfigError(
                 f"{name} is not for studies: the targets of a corruption share the fits of their "
                 "sources. Use amtl run."
