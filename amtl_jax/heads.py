@@ -17,12 +17,13 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
+from amtl_jax.block_sums import PRECISION, sum_blocks
+from amtl_jax.cholesky import inverse_diagonal, raised_cholesky
+from amtl_jax.tiles import map_in_tiles, tile_size
 from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
 
-# TF32 or bf16 products, the default on accelerators, ruin a Gram matrix.
-_PRECISION = jax.lax.Precision.HIGHEST
-_SUM_ROWS = 64
 _STATS_REFINEMENTS = 2
+_SOLVE_ARRAYS = 5  # of size [K, K] that a solve has at hand
 NEGLIGIBLE = 16.0  # spread of a feature that counts as none, in units of the float epsilon
 
 
@@ -45,32 +46,9 @@ def head_stats(features: Array, batch: TaskBatch, *, num_tasks: int) -> HeadStat
             f"head_stats expects features [B, R, K] for a batch with B, R = {batch.weight.shape}, "
             f"got shape {features.shape}."
         )
-    num_features = features.shape[-1]
-    features = features.astype(jnp.result_type(features, batch.weight))
-    ones = jnp.ones_like(features[..., :1])
-    rows = jnp.concatenate([features, ones, batch.y.astype(features.dtype)], axis=-1)
-    weighted = batch.weight[..., None] * rows
-    products = _short_products(weighted, rows).sum(axis=1)
-    total = jax.ops.segment_sum(products, batch.task, num_tasks)
-    one, label = num_features, num_features + 1
-    return HeadStats(
-        gram=total[:, :one, :one],
-        moment=total[:, :one, label:],
-        energy=jnp.diagonal(total[:, label:, label:], axis1=1, axis2=2),
-        feature_sum=total[:, :one, one],
-        label_sum=total[:, one, label:],
-        count=total[:, one, one],
-    )
-
-
-def _short_products(left: Array, right: Array) -> Array:
-    """`[B, R, P]` twice to `[B, R/64, P, P]`: short sums first keep the float32 rounding small."""
-    num_blocks, block_rows, width = left.shape
-    chunks = block_rows // _SUM_ROWS if block_rows % _SUM_ROWS == 0 and block_rows else 1
-    shape = (num_blocks, chunks, block_rows // chunks, width)
-    return jnp.einsum(
-        "bcrp,bcrq->bcpq", left.reshape(shape), right.reshape(shape), precision=_PRECISION
-    )
+    dtype = jnp.result_type(features, batch.weight)
+    rows = (features.astype(dtype), batch.y.astype(dtype), batch.weight.astype(dtype))
+    return sum_blocks(*rows, batch.task, num_tasks=num_tasks)
 
 
 def add_stats(*stats: HeadStats) -> HeadStats:
@@ -123,7 +101,9 @@ def ridge_per_task(function: str, ridge: ArrayLike, num_tasks: int, dtype: DType
 
 @functools.partial(jax.jit, static_argnames="intercept")
 def _solve_all(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
-    return jax.vmap(functools.partial(_solve_head, intercept=intercept))(stats, ridge)
+    one = functools.partial(_solve_head, intercept=intercept)
+    num_features = stats.gram.shape[-1]
+    return map_in_tiles(one, (stats, ridge), tile=tile_size(_SOLVE_ARRAYS * num_features**2))
 
 
 def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
@@ -131,7 +111,8 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     count = jnp.where(stats.count > 0, stats.count, 1.0)
     mean = stats.feature_sum / count * intercept  # [K]
     label_mean = stats.label_sum / count * intercept  # [O]
-    gram = stats.gram - jnp.outer(mean, stats.feature_sum)
+    # The transpose is the same matrix, and as LAPACK wants it: columns behind one another.
+    gram = stats.gram.mT - jnp.outer(stats.feature_sum, mean)
     moment = stats.moment - jnp.outer(mean, stats.label_sum)
     energy = stats.energy - label_mean * stats.label_sum
 
@@ -140,44 +121,28 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     # What centring leaves of a constant feature is rounding: it must not be scaled up to a unit.
     alive = spread > NEGLIGIBLE * epsilon * raw
     scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, spread + ridge, 1.0)), 0.0)
-    scaled_gram = jnp.outer(scale, scale) * gram  # [K, K], diagonal ≤ 1
     penalty = jnp.where(alive, ridge * scale**2, 1.0)
-    system = scaled_gram + jnp.diag(penalty)
-    factor = _cholesky(system, epsilon)
+    system = jnp.outer(scale, scale) * gram + jnp.diag(penalty)  # [K, K], diagonal 1
+    factor, lift = raised_cholesky(system)
 
     solve = functools.partial(jax.scipy.linalg.cho_solve, (factor, True))
     target = scale[:, None] * moment
     scaled_weight = solve(target)
     for _ in range(_STATS_REFINEMENTS):
-        defect = target - jnp.matmul(system, scaled_weight, precision=_PRECISION)
+        defect = target - jnp.matmul(system, scaled_weight, precision=PRECISION)
         scaled_weight += solve(defect)
 
     weight = scale[:, None] * scaled_weight
-    fitted = jnp.matmul(gram, weight, precision=_PRECISION)
+    fitted = jnp.matmul(gram, weight, precision=PRECISION)
     rss = energy - 2 * jnp.sum(weight * moment, axis=0) + jnp.sum(weight * fitted, axis=0)
-    hat_trace = jnp.sum(solve(jnp.eye(len(mean), dtype=gram.dtype)) * scaled_gram)
+    # tr A⁻¹(A − P) with P the penalty and the lift; it is 0 for a feature of no spread.
+    hat_trace = jnp.sum(1.0 - (penalty + lift) * inverse_diagonal(factor))
     freedom = jnp.maximum(stats.count - intercept - hat_trace, 1.0)
     return Heads(
         weight=weight,
-        bias=label_mean - jnp.matmul(mean, weight, precision=_PRECISION),
+        bias=label_mean - jnp.matmul(mean, weight, precision=PRECISION),
         residual_variance=jnp.maximum(rss, 0.0) / freedom,
     )
-
-
-def _cholesky(system: Array, epsilon: ArrayLike) -> Array:
-    """Cholesky factor of a unit-diagonal matrix, raised by the least 4ε·8ʲ that makes one exist.
-
-    The search is no part of the derivative: heads are differentiable by features and labels.
-    """
-    identity = jnp.eye(len(system), dtype=system.dtype)
-    fixed = jax.lax.stop_gradient(system)
-
-    def failed(lift):  # a NaN system would never end
-        return ~jnp.isfinite(jnp.linalg.cholesky(fixed + lift * identity)).all() & (lift < 1.0)
-
-    first = jnp.asarray(4.0 * epsilon, system.dtype)
-    lift = jax.lax.while_loop(failed, lambda lift: 8.0 * lift, first)
-    return jnp.linalg.cholesky(system + lift * identity)
 
 
 def predict_heads(heads: Heads, features: Array, batch: TaskBatch) -> Array:
@@ -192,5 +157,5 @@ def predict_heads(heads: Heads, features: Array, batch: TaskBatch) -> Array:
       `[B, R, O]` predictions, also for padding rows.
     """
     weight, bias = heads.weight[batch.task], heads.bias[batch.task]
-    product = jnp.einsum("brk,bko->bro", features, weight, precision=_PRECISION)
+    product = jnp.einsum("brk,bko->bro", features, weight, precision=PRECISION)
     return product + bias[:, None, :]
