@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from amtl_jax._l1 import matmul, solve_basis_pursuit, solve_lasso
+from amtl_jax._l1 import matmul, solve_lasso
+from amtl_jax._pursuit import solve_basis_pursuit
 from amtl_jax.types import Array, Relevance
 
 _TOLERANCE = 1e-5  # `ok` holds where the certificate is at most this
@@ -160,9 +161,10 @@ def _prepare(source_heads: Array, target_head: Array) -> _Problem:
     for name, value in (("source_heads", source_heads), ("target_head", target_head)):
         if jnp.issubdtype(value.dtype, jnp.complexfloating):
             raise ValueError(f"{name}: expected real numbers, got {value.dtype}")
-        if not isinstance(value, Tracer) and not jnp.all(jnp.isfinite(value)):
-            bad = int(jnp.sum(~jnp.isfinite(value)))
-            raise ValueError(f"{name}: expected finite values, got {bad} NaN or infinite")
+        if not isinstance(value, Tracer):  # by NumPy: within a trace jnp would trace it
+            bad = int(np.sum(~np.isfinite(np.asarray(value))))
+            if bad:
+                raise ValueError(f"{name}: expected finite values, got {bad} NaN or infinite")
     dtype = jnp.result_type(source_heads, target_head, jnp.float32)
     w, source_scale, source_finite = _normalise(source_heads.astype(dtype).reshape(shape[0], -1).T)
     target, target_scale, target_finite = _normalise(target_head.astype(dtype).reshape(-1))
@@ -183,7 +185,7 @@ def _check_weight(name: str, value: float | Array, dtype: jnp.dtype) -> tuple[Ar
     if value.shape:
         raise ValueError(f"{name}: expected a scalar, got shape {value.shape}")
     valid = (value >= 0) & (value < jnp.inf)
-    if not isinstance(value, Tracer) and not valid:
+    if not isinstance(value, Tracer) and not 0 <= float(value) < np.inf:
         raise ValueError(f"{name}: expected a finite number of at least 0, got {float(value)}")
     return jnp.where(valid, value, 0), valid
 

@@ -420,3 +420,37 @@ def test_weights_are_checked():
     heads = _heads(*_case("gauss"))
     assert not solve_lasso(*heads, np.float32(-1)).ok
     assert jnp.all(jnp.isnan(solve_min_norm(*heads, -1.0).nu))
+
+
+@pytest.mark.parametrize("condition", [3, 300])
+def test_targets_of_few_sources_are_certified(condition):
+    """A primal method goes round in circles here: most coefficients of a basis are zero."""
+    rng = np.random.default_rng(0)
+    w = _conditioned(rng, 50, 150, condition) * 10
+    mix = rng.standard_normal((40, 150))
+    order = np.argsort(rng.uniform(size=mix.shape), axis=1)
+    mix[np.arange(40)[:, None], order[:, 15:]] = 0
+    w = w.astype(np.float32)
+    targets = (mix @ w.T).astype(np.float32)
+    solve = _jit(jax.vmap(lambda target: basis_pursuit(w.T[..., None], target[:, None])))
+    found = solve(targets)
+    assert found.ok.all()
+    assert (np.sum(np.asarray(found.nu) != 0, axis=1) <= 50).all()
+    # The mixture is feasible up to the rounding of the targets, so no answer is larger.
+    sizes, known = np.sum(np.abs(np.asarray(found.nu)), axis=1), np.sum(np.abs(mix), axis=1)
+    assert (sizes <= known * (1 + 1e-5 * condition)).all()
+    for target, size in zip(targets[:3].astype(float), sizes, strict=False):
+        signed = np.concatenate([w, -w], axis=1).astype(float)
+        best = linprog(np.ones(300), A_eq=signed, b_eq=target, method="highs").fun
+        assert size == pytest.approx(best, rel=2e-5)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_heads_may_be_constants_of_a_trace(name):
+    sources, target = _heads(*_case("gauss"))
+    solve = SOLVERS[name]
+    inside = jax.jit(lambda scale: solve(sources, scale * target))(jnp.float32(1))
+    chex.assert_trees_all_close(inside.nu, solve(sources, target).nu, rtol=1e-4, atol=1e-5)
+    broken = sources.at[0, 0, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match="source_heads: expected finite values, got 1 NaN"):
+        jax.jit(lambda scale: solve(broken, scale * target))(1.0)
