@@ -5,7 +5,15 @@ import sys
 
 from amtl_jax.cpu_threads import calm_threads
 
-_STUDIES = ("tables", "safety", "learning_curves", "predictions", "study_page", "source_scores")
+_STUDIES = (
+    "tables",
+    "safety",
+    "learning_curves",
+    "predictions",
+    "study_page",
+    "source_scores",
+    "peers",
+)
 
 
 def main():

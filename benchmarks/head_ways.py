@@ -1,0 +1,175 @@
+"""Heads of many tasks: ours, and what people write instead, on the same rows to the same answer."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import amtl_jax as amtl
+from benchmarks.timing import Compiled, compiled
+
+_MOST_PADDED = 2 << 30  # bytes
+
+
+class HeadRows(NamedTuple):
+    """Rows of all tasks, sorted by task.
+
+    Attributes:
+      x: `[N, K]` float32 features.
+      y: `[N]` float32 labels.
+      task: `[N]` task of each row.
+      first: `[M + 1]` first row of each task, and N.
+      ridge: `[M]` float32 in units of the Gram matrix.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    task: np.ndarray
+    first: np.ndarray
+    ridge: np.ndarray
+
+    def rows_of(self, task: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features and labels of a task."""
+        own = slice(self.first[task], self.first[task + 1])
+        return self.x[own], self.y[own]
+
+
+def make_rows(
+    num_tasks: int, num_features: int, num_rows: int, *, skewed: bool, seed: int = 0
+) -> HeadRows:
+    """Draws Gaussian rows; skewed: a fifth of them are the first task's, else all have as many."""
+    rng = np.random.default_rng(seed)
+    counts = np.full(num_tasks, num_rows // num_tasks)
+    if skewed:
+        counts[:] = num_rows * 4 // 5 // (num_tasks - 1)
+        counts[0] = 0
+    counts[0] += num_rows - counts.sum()
+    x = rng.normal(size=(num_rows, num_features)).astype(np.float32)
+    task = np.repeat(np.arange(num_tasks), counts)
+    heads = rng.normal(size=(num_tasks, num_features)).astype(np.float32)
+    y = np.einsum("nk,nk->n", x, heads[task]) + rng.normal(size=num_rows).astype(np.float32)
+    first = np.concatenate([[0], np.cumsum(counts)])
+    return HeadRows(x, y, task, first, (1e-3 * counts).astype(np.float32))
+
+
+def in_float64(rows: HeadRows) -> np.ndarray:
+    """`[M, K]` heads by `numpy.linalg.solve` in float64: what every way is held to."""
+    heads = []
+    for task, ridge in enumerate(rows.ridge.astype(float)):
+        x, y = (leaf.astype(float) for leaf in rows.rows_of(task))
+        centred = x - x.mean(axis=0)
+        gram = centred.T @ centred + ridge * np.eye(x.shape[1])
+        heads.append(np.linalg.solve(gram, centred.T @ (y - y.mean())))
+    return np.stack(heads)
+
+
+def ours(rows: HeadRows) -> dict[str, Compiled]:
+    """The library: statistics, their solution, and both; `[M, K]` heads and `[M]` intercepts."""
+    num_tasks = len(rows.ridge)
+    batch = amtl.pack(rows.x, rows.y, rows.task, num_tasks=num_tasks)
+    ridge = jnp.asarray(rows.ridge)
+
+    def statistics(batch: amtl.TaskBatch) -> amtl.HeadStats:
+        return amtl.head_stats(batch.x, batch, num_tasks=num_tasks)
+
+    def solution(stats: amtl.HeadStats, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
+        heads = amtl.solve_heads(stats, ridge=ridge)
+        return heads.weight[..., 0], heads.bias[..., 0]
+
+    stats = jax.jit(statistics)(batch)
+    return {
+        "amtl_jax": compiled(lambda batch, ridge: solution(statistics(batch), ridge), batch, ridge),
+        "amtl_jax, statistics": compiled(statistics, batch),
+        "amtl_jax, solution": compiled(solution, stats, ridge),
+        "amtl_jax, with residual variances": compiled(
+            lambda batch, ridge: amtl.solve_heads(statistics(batch), ridge=ridge), batch, ridge
+        ),
+    }
+
+
+def padded(rows: HeadRows) -> Compiled | None:
+    """`jax.vmap` over tasks that are padded to the largest; None where that takes over 2 GiB."""
+    counts = np.diff(rows.first)
+    shape = (len(counts), int(counts.max()), rows.x.shape[1])
+    if 4 * np.prod(shape, dtype=np.int64) > _MOST_PADDED:
+        return None
+    x, y, weight = np.zeros(shape, np.float32), *np.zeros((2, *shape[:2]), np.float32)
+    for task, count in enumerate(counts):
+        x[task, :count], y[task, :count] = rows.rows_of(task)
+        weight[task, :count] = 1
+
+    def one(x, y, weight, ridge):
+        count = jnp.sum(weight)
+        mean, label_mean = weight @ x / count, weight @ y / count
+        centred = weight[:, None] * (x - mean[None])
+        gram = jnp.matmul(centred.T, centred, precision="highest") + ridge * jnp.eye(len(mean))
+        moment = jnp.matmul(centred.T, y - label_mean, precision="highest")
+        head = jax.scipy.linalg.solve(gram, moment, assume_a="pos")
+        return head, label_mean - mean @ head
+
+    return compiled(jax.vmap(one), *map(jnp.asarray, (x, y, weight, rows.ridge)))
+
+
+def loops(rows: HeadRows) -> dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    """A loop over tasks in Python, by what people know."""
+    from scipy.linalg.lapack import sposv
+    from sklearn.linear_model import Ridge
+
+    def blas(x, y, ridge):
+        mean, label_mean = x.mean(axis=0), y.mean()
+        gram = x.T @ x
+        gram -= len(x) * np.outer(mean, mean)
+        gram.flat[:: len(mean) + 1] += ridge
+        head = sposv(gram, x.T @ y - len(x) * label_mean * mean, overwrite_a=True)[1]
+        return head, label_mean - mean @ head
+
+    def lstsq(x, y, ridge):
+        mean, label_mean = x.mean(axis=0), y.mean()
+        tall = np.concatenate([x - mean, np.sqrt(ridge) * np.eye(len(mean), dtype=x.dtype)])
+        labels = np.concatenate([y - label_mean, np.zeros_like(mean)])
+        head = np.linalg.lstsq(tall, labels)[0]
+        return head, label_mean - mean @ head
+
+    def sklearn(x, y, ridge):
+        model = Ridge(alpha=float(ridge)).fit(x, y)
+        return model.coef_, model.intercept_
+
+    return {
+        "NumPy and LAPACK normal equations": _loop(rows, blas),
+        "numpy.linalg.lstsq": _loop(rows, lstsq),
+        "sklearn Ridge": _loop(rows, sklearn),
+    }
+
+
+def _loop(rows: HeadRows, one: Callable[..., Any]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    def solve_all():
+        heads = np.empty((len(rows.ridge), rows.x.shape[1]), np.float32)
+        biases = np.empty(len(rows.ridge), np.float32)
+        for task, ridge in enumerate(rows.ridge):
+            heads[task], biases[task] = one(*rows.rows_of(task), ridge)
+        return heads, biases
+
+    return solve_all
+
+
+def torch_ways(rows: HeadRows) -> dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    """`torch.linalg` in a loop, and batched on the padded rows; none where torch is missing."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+
+    def one(x, y, ridge):
+        x, y = torch.from_numpy(x), torch.from_numpy(y)
+        mean, label_mean = x.mean(dim=0), y.mean()
+        centred = x - mean
+        gram = centred.T @ centred
+        gram.diagonal().add_(float(ridge))
+        factor = torch.linalg.cholesky(gram)
+        moment = centred.T @ (y - label_mean)
+        head = torch.cholesky_solve(moment[:, None], factor)[:, 0]
+        return head, label_mean - mean @ head
+
+    return {"torch.linalg": _loop(rows, one)}

@@ -1,0 +1,164 @@
+"""The library beside what people use instead, on the same data to the same answer, in one run.
+
+    python -m benchmarks peers
+    python -m benchmarks peers --cores 1 --out peers.json
+    python -m benchmarks peers --quick
+
+Heads of many tasks, with as many rows each and with a fifth of all rows in one. Each way is held to
+float64; ratios are medians over rounds in which all ways take turns. `--cores` keeps the process to
+that many cores.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from amtl_jax.files import write_atomically
+from benchmarks.machine import Ceiling, describe, measure_ceiling
+from benchmarks.timing import Compiled, ratio_to, side_by_side
+
+BASE = "amtl_jax"
+SIZES = ((150, 50, 50_000), (2_000, 64, 400_000))  # M, K, N
+_QUICK = ((6, 5, 400),)
+_SKEWS = ("uniform", "skewed")
+
+
+class Row(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+      way: what computes.
+      seconds: median of a call.
+      ratio: times the seconds of ours: median and quartiles over rounds.
+      error: largest relative error of a head against float64, NaN where there is no head.
+      compile_seconds: tracing and compiling, NaN where nothing is compiled.
+      temporary_bytes: beside arguments and results, NaN where nobody tells.
+    """
+
+    way: str
+    seconds: float
+    ratio: tuple[float, float, float]
+    error: float
+    compile_seconds: float
+    temporary_bytes: float
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks peers")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--cores", type=int, help="of this process")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--out", type=Path, help="JSON with versions and hardware")
+    options = parser.parse_args(argv)
+    if options.cores:
+        keep_to(options.cores)
+    ceiling = measure_ceiling(small=options.quick)
+    machine = describe()
+    print(
+        f"On {machine['device']}, {machine['cores']} cores; a copy moves {ceiling.copy / 1e9:.1f} "
+        f"GB/s, a float32 matmul makes {ceiling.matmul / 1e9:.0f} GFLOP/s."
+    )
+    results = {}
+    for sizes in _QUICK if options.quick else SIZES:
+        for skew in _SKEWS:
+            name = f"heads, M = {sizes[0]:,}, K = {sizes[1]}, {sizes[2]:,} rows, {skew}"
+            rows = head_table(*sizes, skewed=skew == "skewed", rounds=options.rounds)
+            results[name] = [row._asdict() for row in rows]
+            print(f"\n{name}\n\n{markdown(rows)}\n\n{reached(rows, sizes, ceiling)}", flush=True)
+    if options.out:
+        found = {"machine": machine, "ceiling": ceiling._asdict(), "tables": results}
+        write_atomically(options.out, json.dumps(found, indent=1).encode())
+
+
+def keep_to(cores: int) -> None:
+    """Keeps this process to its first cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise SystemExit("--cores needs a system with CPU affinity, such as Linux.")
+    own = sorted(os.sched_getaffinity(0))
+    if not 0 < cores <= len(own):
+        raise SystemExit(f"--cores expects 1 to {len(own)}, got {cores}.")
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), own[:cores])
+
+
+def head_table(
+    num_tasks: int, num_features: int, num_rows: int, *, skewed: bool, rounds: int
+) -> list[Row]:
+    """Times and checks every way to the heads of these sizes."""
+    from benchmarks import head_ways
+
+    rows = head_ways.make_rows(num_tasks, num_features, num_rows, skewed=skewed)
+    ways: dict[str, Any] = {**head_ways.ours(rows), "padded jax.vmap": head_ways.padded(rows)}
+    ways = {name: way for name, way in ways.items() if way is not None}
+    ways |= head_ways.loops(rows) | head_ways.torch_ways(rows)
+    truth = head_ways.in_float64(rows)
+    return timed(ways, lambda found: _head_error(found, truth), rounds=rounds)
+
+
+def timed(ways: dict[str, Any], error_of: Callable[[Any], float], *, rounds: int) -> list[Row]:
+    """Times ways side by side and checks what each returns."""
+    calls = {name: way.call if isinstance(way, Compiled) else way for name, way in ways.items()}
+    errors = {name: error_of(call()) for name, call in calls.items()}
+    seconds = side_by_side(calls, rounds=rounds)
+    ratios = ratio_to(seconds, BASE)
+    nothing = Compiled(lambda: None, float("nan"), float("nan"))  # type: ignore[arg-type]
+    return [
+        Row(
+            name,
+            float(np.median(seconds[name])),
+            ratios[name],
+            errors[name],
+            (way if isinstance(way, Compiled) else nothing).compile_seconds,
+            (way if isinstance(way, Compiled) else nothing).temporary_bytes,
+        )
+        for name, way in ways.items()
+    ]
+
+
+def _head_error(found: Any, truth: np.ndarray) -> float:
+    """Largest error of a head relative to its size; NaN for what is no heads."""
+    heads = getattr(found, "weight", found[0])
+    heads = np.asarray(heads, float)
+    if heads.size != truth.size:
+        return float("nan")
+    off = np.linalg.norm(heads.reshape(truth.shape) - truth, axis=1)
+    return float(np.max(off / np.linalg.norm(truth, axis=1)))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table, times in milliseconds."""
+    lines = [
+        "| way | ms | times ours | error | compile s | temporary MB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        middle, low, high = row.ratio
+        lines.append(
+            f"| {row.way} | {1e3 * row.seconds:.2f} | {middle:.2f} [{low:.2f}, {high:.2f}] | "
+            f"{_said(row.error, '.0e')} | {_said(row.compile_seconds, '.2f')} | "
+            f"{_said(row.temporary_bytes / 1e6, '.1f')} |"
+        )
+    return "\n".join(lines)
+
+
+def _said(value: float, form: str) -> str:
+    return "" if np.isnan(value) else format(value, form)
+
+
+def reached(rows: Sequence[Row], sizes: tuple[int, int, int], ceiling: Ceiling) -> str:
+    """How far the statistics are from what the machine can do."""
+    _, num_features, num_rows = sizes
+    (seconds,) = [row.seconds for row in rows if row.way == "amtl_jax, statistics"]
+    moved = 4 * num_rows * (num_features + 2) / seconds
+    operations = 2 * num_rows * num_features * (num_features + 2) / seconds
+    return (
+        f"Statistics: {num_rows / seconds / 1e6:.1f} million rows a second, "
+        f"{moved / 1e9:.1f} GB/s read ({moved / ceiling.copy:.0%} of a copy), "
+        f"{operations / 1e9:.1f} GFLOP/s ({operations / ceiling.matmul:.0%} of a matmul)."
+    )

@@ -1,0 +1,76 @@
+"""Times ways to do one thing side by side: in turn, warm, and until the numbers are there.
+
+Machines are shared and noisy, so what counts is a ratio within one round of a run, and the median
+of these over the rounds.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Compiled(NamedTuple):
+    """A compiled function with its arguments.
+
+    Attributes:
+      call: computes it.
+      compile_seconds: what tracing and compiling took.
+      temporary_bytes: memory it takes beside arguments and results.
+    """
+
+    call: Callable[[], Any]
+    compile_seconds: float
+    temporary_bytes: int
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Compiled:
+    """Compiles a function for its arguments."""
+    started = time.perf_counter()
+    executable = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - started
+    analysis = executable.memory_analysis()
+    return Compiled(
+        lambda: executable(*arguments),
+        seconds,
+        getattr(analysis, "temp_size_in_bytes", 0) if analysis else 0,
+    )
+
+
+def side_by_side(
+    ways: Mapping[str, Callable[[], Any]], *, rounds: int, most_seconds: float = 60.0
+) -> dict[str, np.ndarray]:
+    """Times each way once a round, in an order that turns, after a call that warms it.
+
+    Args:
+      ways: by name; what they return is waited for.
+      rounds: how often.
+      most_seconds: no further round begins after so long; two are always made.
+
+    Returns:
+      `[rounds]` seconds of each way.
+    """
+    for way in ways.values():
+        jax.block_until_ready(way())
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    names, began = list(ways), time.perf_counter()
+    for index in range(rounds):
+        if index > 1 and time.perf_counter() - began > most_seconds:
+            break
+        turn = index % len(names)
+        for name in names[turn:] + names[:turn]:
+            started = time.perf_counter()
+            jax.block_until_ready(ways[name]())
+            seconds[name].append(time.perf_counter() - started)
+    return {name: np.asarray(values) for name, values in seconds.items()}
+
+
+def ratio_to(seconds: Mapping[str, np.ndarray], base: str) -> dict[str, tuple[float, float, float]]:
+    """How many times the seconds of `base` each way took: median and quartiles over rounds."""
+    quartiles = {
+        name: np.quantile(values / seconds[base], (0.5, 0.25, 0.75))
+        for name, values in seconds.items()
+    }
+    return {name: tuple(map(float, values)) for name, values in quartiles.items()}
