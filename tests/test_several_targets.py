@@ -10,6 +10,8 @@ import pytest
 
 import amtl_jax as amtl
 
+pytestmark = pytest.mark.usefixtures("full_compiles")  # numbers are compared to their last digits
+
 M, D, K, NUM_TARGET, BUDGET = 6, 6, 3, 24, 400
 KEY = jax.random.key(0)
 # Sources 0 to 3 know the first direction; only source 4 knows the second, only source 5 the third.
@@ -94,11 +96,8 @@ def test_one_of_several_is_one(index):
         listed = campaign(index, 1, TARGETS[:1], seed)
         for (counts, state, info, _), (again, own, report, _) in zip(alone, listed, strict=True):
             np.testing.assert_array_equal(counts, again)
-            chex.assert_trees_all_close(
-                own.target_head, _led(state.target_head), rtol=1e-4, atol=1e-4
-            )
-            # Not the ridge: the error is flat where it is small, and rounding chooses among those.
-            for name in ("alignment", "target_loss", "diagnosis"):
+            chex.assert_trees_all_close(own.target_head, _led(state.target_head), rtol=1e-4)
+            for name in ("alignment", "target_loss", "target_ridge", "diagnosis"):
                 one, other = getattr(info, name), getattr(report, name)
                 chex.assert_trees_all_close(other, _led(one), rtol=1e-4, atol=1e-5)
             chex.assert_trees_all_close(report.relevance.nu, info.relevance.nu[None], atol=1e-4)
