@@ -1,12 +1,10 @@
 """The final numbers of a run: all arms over all seeds, and what they differ by."""
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-import amtl_jax
 from amtl_jax.experiment import report
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config
@@ -15,8 +13,8 @@ from amtl_jax.experiment.expectation import expected_to_pay
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.experiment.records import NOT_BUYING, number
 from amtl_jax.experiment.result import ranking
+from amtl_jax.experiment.versions import package_versions
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _NUM_TOP = 5
 
 
@@ -68,10 +66,7 @@ def summarise(
             "warning": _rank_warning(arms),
         },
         "curve": {arm: _curve(config, problem, seeds) for arm, seeds in arms.items()},
-        "versions": {
-            "amtl_jax": amtl_jax.__version__,
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        "versions": package_versions(),
         "device": ", ".join(sorted(devices)),
     }
 

@@ -4,13 +4,11 @@ import io
 import json
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import amtl_jax
 from amtl_jax.data.image_tasks import task_names
 from amtl_jax.experiment.config import ConfigError, to_plain
 from amtl_jax.experiment.study.contexts import Stage
@@ -18,9 +16,9 @@ from amtl_jax.experiment.study.grid import Unit
 from amtl_jax.experiment.study.units import UnitResult, restore, study_arrays
 from amtl_jax.experiment.study_rows import Row, computing_seconds, write_rows
 from amtl_jax.experiment.study_summary import summarise_study
+from amtl_jax.experiment.versions import package_versions
 from amtl_jax.files import write_atomically
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _PAUSE = 60.0  # seconds between the files of a study that goes on
 _REST = 20.0  # times what writing them took, where that is longer
 
@@ -79,10 +77,7 @@ def study_result(stage: Stage, results: Mapping[Unit, UnitResult]) -> StudyResul
         seeds=grid.seeds,
         level=config.level,
         num_resamples=config.num_resamples,
-        versions={
-            "amtl_jax": amtl_jax.__version__,
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        versions=package_versions(),
         device=", ".join(sorted({one.device for one in results.values()})),
         seconds=computing_seconds(rows),
     )
