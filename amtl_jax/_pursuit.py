@@ -24,7 +24,7 @@ _BASES = 6  # arrays of a basis' size that a step has at hand
 
 
 class _State(NamedTuple):
-    """A basis of K columns; those that came with the start have `index` and `signs` of zero.
+    """A basis of K columns, of A or unit columns of the start.
 
     Attributes:
       basis: `[K, K]` its columns.
@@ -76,17 +76,14 @@ def _solve_many(
     _axis_size: int, in_batched: Sequence[bool], columns: Array, vector: Array
 ) -> tuple[tuple[Array, Array], tuple[bool, bool]]:
     """On a CPU a few targets at a time, whose bases fit its cache."""
-    own = [leaf for leaf, batched in zip((columns, vector), in_batched, strict=True) if batched]
+    given = {"columns": columns, "vector": vector}
+    batched = dict(zip(given, in_batched, strict=True))
+    own = {name: leaf for name, leaf in given.items() if batched[name]}
+    shared = {name: leaf for name, leaf in given.items() if not batched[name]}
     num_rows, num_columns = columns.shape[-2:]
-
-    def one(*own: Array) -> tuple[Array, Array]:
-        rest = iter(own)
-        return _solve(
-            next(rest) if in_batched[0] else columns, next(rest) if in_batched[1] else vector
-        )
-
-    numbers = num_rows * (_BASES * num_rows + num_columns * in_batched[0])
-    return map_in_tiles(one, tuple(own), tile=tile_size(numbers)), (True, True)
+    numbers = num_rows * (_BASES * num_rows + num_columns * batched["columns"])
+    solved = map_in_tiles(lambda own: _solve(**shared, **own), (own,), tile=tile_size(numbers))
+    return solved, (True, True)
 
 
 def _solve(columns: Array, vector: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Sums of weighted row products over packed blocks: one read of the rows, at the machine's speed.
+"""Sums of weighted row products over packed blocks.
 
 On an accelerator all blocks are one batched matmul of the rows `[phi(x), 1, y]`. On a CPU that
 would write every weighted row and every block's products to fresh memory first, and the page faults
@@ -8,7 +8,7 @@ cost more than the arithmetic; there, a few blocks at a time stay in the cache.
 import jax
 import jax.numpy as jnp
 
-from amtl_jax.tiles import tile_size
+from amtl_jax.tiles import take_tile, tile_size
 from amtl_jax.types import Array, HeadStats
 
 # TF32 or bf16 products, the default on accelerators, ruin a Gram matrix.
@@ -126,13 +126,9 @@ def _in_tiles(
     skip: bool,
 ) -> HeadStats:
     rows = features, labels, weight
-    num_blocks = len(task)
 
     def step(total: HeadStats, first: Array) -> tuple[HeadStats, None]:
-        begin = jnp.minimum(first, num_blocks - tile)  # the last tile overlaps the one before
-        *own, own_weight, own_task = (
-            jax.lax.dynamic_slice_in_dim(leaf, begin, tile) for leaf in (*rows, task)
-        )
+        begin, (*own, own_weight, own_task) = take_tile((*rows, task), first, tile)
         is_new = begin + jnp.arange(tile) >= first
         own_weight = jnp.where(is_new[:, None], own_weight, 0)
         counts = jnp.any(own_weight != 0) if skip else True
@@ -143,5 +139,5 @@ def _in_tiles(
         shapes = jax.eval_shape(block_sums, *(leaf[:1] for leaf in rows))
         return jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), shapes)
 
-    total, _ = jax.lax.scan(step, empty(num_tasks), jnp.arange(0, num_blocks, tile))
+    total, _ = jax.lax.scan(step, empty(num_tasks), jnp.arange(0, len(task), tile))
     return total

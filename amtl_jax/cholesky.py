@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from amtl_jax._l1 import matmul
 from amtl_jax.types import Array
 
 _LEAF = 16  # a triangle of that size is inverted by substitution, a larger one by its halves
 _MOST_LEAVES = 8
-_PRECISION = jax.lax.Precision.HIGHEST
 
 
 @jax.custom_jvp
@@ -72,9 +72,5 @@ def _inverse(factor: Array, leaf: int) -> Array:
         return jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
     half = (size + 1) // 2
     first, last = _inverse(factor[:half, :half], leaf), _inverse(factor[half:, half:], leaf)
-    below = -_matmul(last, _matmul(factor[half:, :half], first))
+    below = -matmul(last, matmul(factor[half:, :half], first))
     return jnp.block([[first, jnp.zeros_like(factor[:half, half:])], [below, last]])
-
-
-def _matmul(left: Array, right: Array) -> Array:
-    return jnp.matmul(left, right, precision=_PRECISION)

@@ -38,19 +38,23 @@ def map_in_tiles(function: Callable[..., Any], trees: tuple[Any, ...], *, tile: 
 
     def in_tiles(*trees: Any) -> Any:
         def step(result: Any, first: Array) -> tuple[Any, None]:
-            begin = jnp.minimum(first, count - tile)  # the last tile overlaps the one before
-            own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, tile), trees)
-            return (
-                jax.tree.map(
-                    lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, begin, 0),
-                    result,
-                    mapped(*own),
-                ),
-                None,
-            )
+            begin, own = take_tile(trees, first, tile)
+            new = mapped(*own)
+            put = jax.lax.dynamic_update_slice_in_dim
+            return jax.tree.map(lambda leaf, part: put(leaf, part, begin, 0), result, new), None
 
         shapes = jax.eval_shape(mapped, *trees)
         empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.scan(step, empty, jnp.arange(0, count, tile))[0]
 
     return jax.lax.platform_dependent(*trees, cpu=in_tiles, default=mapped)
+
+
+def take_tile(trees: Any, first: Array, tile: int) -> tuple[Array, Any]:
+    """Takes `tile` items from `first` on; at the end the last ones, which overlap those before.
+
+    Returns:
+      `[]` where they begin, and a tree of `[tile, ...]` leaves.
+    """
+    begin = jnp.minimum(first, len(jax.tree.leaves(trees)[0]) - tile)
+    return begin, jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, tile), trees)

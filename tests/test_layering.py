@@ -17,7 +17,7 @@ ALLOWED = {
     "packing": {"types"},
     "tiles": {"types"},
     "block_sums": {"types", "tiles"},
-    "cholesky": {"types"},
+    "cholesky": {"types", "_l1"},
     "heads": {"types", "block_sums", "cholesky", "tiles"},
     "refinement": {"types", "heads"},
     "encoding": {"types"},
