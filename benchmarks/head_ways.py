@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import amtl_jax as amtl
-from benchmarks.timing import Compiled, compiled
+from benchmarks.timing import Way, compiled
 
 _MOST_PADDED = 2 << 30  # bytes
 
@@ -65,7 +65,7 @@ def in_float64(rows: HeadRows) -> np.ndarray:
     return np.stack(heads)
 
 
-def ours(rows: HeadRows) -> dict[str, Compiled]:
+def ours(rows: HeadRows) -> dict[str, Way]:
     """The library: statistics, their solution, and both; `[M, K]` heads and `[M]` intercepts."""
     num_tasks = len(rows.ridge)
     batch = amtl.pack(rows.x, rows.y, rows.task, num_tasks=num_tasks)
@@ -89,7 +89,7 @@ def ours(rows: HeadRows) -> dict[str, Compiled]:
     }
 
 
-def padded(rows: HeadRows) -> Compiled | None:
+def padded(rows: HeadRows) -> Way | None:
     """`jax.vmap` over tasks that are padded to the largest; None where that takes over 2 GiB."""
     counts = np.diff(rows.first)
     shape = (len(counts), int(counts.max()), rows.x.shape[1])
@@ -112,7 +112,7 @@ def padded(rows: HeadRows) -> Compiled | None:
     return compiled(jax.vmap(one), *map(jnp.asarray, (x, y, weight, rows.ridge)))
 
 
-def loops(rows: HeadRows) -> dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]]:
+def loops(rows: HeadRows) -> dict[str, Way]:
     """A loop over tasks in Python, by what people know."""
     from scipy.linalg.lapack import sposv
     from sklearn.linear_model import Ridge
@@ -143,7 +143,7 @@ def loops(rows: HeadRows) -> dict[str, Callable[[], tuple[np.ndarray, np.ndarray
     }
 
 
-def _loop(rows: HeadRows, one: Callable[..., Any]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+def _loop(rows: HeadRows, one: Callable[..., Any]) -> Way:
     def solve_all():
         heads = np.empty((len(rows.ridge), rows.x.shape[1]), np.float32)
         biases = np.empty(len(rows.ridge), np.float32)
@@ -151,25 +151,4 @@ def _loop(rows: HeadRows, one: Callable[..., Any]) -> Callable[[], tuple[np.ndar
             heads[task], biases[task] = one(*rows.rows_of(task), ridge)
         return heads, biases
 
-    return solve_all
-
-
-def torch_ways(rows: HeadRows) -> dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]]:
-    """`torch.linalg` in a loop, and batched on the padded rows; none where torch is missing."""
-    try:
-        import torch
-    except ImportError:
-        return {}
-
-    def one(x, y, ridge):
-        x, y = torch.from_numpy(x), torch.from_numpy(y)
-        mean, label_mean = x.mean(dim=0), y.mean()
-        centred = x - mean
-        gram = centred.T @ centred
-        gram.diagonal().add_(float(ridge))
-        factor = torch.linalg.cholesky(gram)
-        moment = centred.T @ (y - label_mean)
-        head = torch.cholesky_solve(moment[:, None], factor)[:, 0]
-        return head, label_mean - mean @ head
-
-    return {"torch.linalg": _loop(rows, one)}
+    return Way(solve_all)

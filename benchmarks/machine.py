@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from amtl_jax.cpu_threads import num_cpus
+from amtl_jax.experiment.versions import package_versions
 from benchmarks.timing import compiled, side_by_side
 
 _COPIED = 1 << 26  # numbers of 4 bytes
@@ -47,11 +48,9 @@ def describe() -> dict[str, Any]:
     """Device, cores and versions, for the JSON of a benchmark."""
     device = jax.devices()[0]
     return {
-        "device": device.device_kind if device.platform != "cpu" else platform.processor() or "cpu",
-        "platform": device.platform,
+        "device": device.device_kind,
         "cores": num_cpus(),
         "threads": {name: os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "NPROC")},
         "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
+        **package_versions(),
     }

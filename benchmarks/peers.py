@@ -4,9 +4,9 @@
     python -m benchmarks peers --cores 1 --out peers.json
     python -m benchmarks peers --quick
 
-Heads of many tasks, with as many rows each and with a fifth of all rows in one. Each way is held to
-float64; ratios are medians over rounds in which all ways take turns. `--cores` keeps the process to
-that many cores.
+Heads of many tasks, with as many rows each and with a fifth of all rows in one, held to float64;
+and basis pursuit of many targets, held to HiGHS. Ratios are medians over rounds in which all ways
+take turns. `--cores` keeps the process to that many cores.
 """
 
 import argparse
@@ -20,12 +20,14 @@ import numpy as np
 
 from amtl_jax.files import write_atomically
 from benchmarks.machine import Ceiling, describe, measure_ceiling
-from benchmarks.timing import Compiled, ratio_to, side_by_side
+from benchmarks.timing import Way, ratio_to, side_by_side
 
 BASE = "amtl_jax"
 SIZES = ((150, 50, 50_000), (2_000, 64, 400_000))  # M, K, N
 _QUICK = ((6, 5, 400),)
 _SKEWS = ("uniform", "skewed")
+TARGETS, _QUICK_TARGETS = (150, 160, 50), (12, 4, 5)  # M, T, K
+_CONDITIONS = (10.0, 300.0)  # of the source heads
 
 
 class Row(NamedTuple):
@@ -35,7 +37,8 @@ class Row(NamedTuple):
       way: what computes.
       seconds: median of a call.
       ratio: times the seconds of ours: median and quartiles over rounds.
-      error: largest relative error of a head against float64, NaN where there is no head.
+      error: largest relative error: of a head against float64, or of the least ℓ1 norm above that
+        of HiGHS; NaN for what is neither.
       compile_seconds: tracing and compiling, NaN where nothing is compiled.
       temporary_bytes: beside arguments and results, NaN where nobody tells.
     """
@@ -71,6 +74,17 @@ def main(argv: Sequence[str]) -> None:
             rows = head_table(*sizes, skewed=skew == "skewed", rounds=options.rounds)
             results[name] = [row._asdict() for row in rows]
             print(f"\n{name}\n\n{markdown(rows)}\n\n{reached(rows, sizes, ceiling)}", flush=True)
+    for condition in _CONDITIONS:
+        num_sources, num_targets, num_features = _QUICK_TARGETS if options.quick else TARGETS
+        name = (
+            f"basis pursuit, M = {num_sources}, K = {num_features}, {num_targets} targets, "
+            f"condition {condition:g}"
+        )
+        rows = relevance_table(
+            num_sources, num_targets, num_features, condition=condition, rounds=options.rounds
+        )
+        results[name] = [row._asdict() for row in rows]
+        print(f"\n{name}\n\n{markdown(rows)}", flush=True)
     if options.out:
         found = {"machine": machine, "ceiling": ceiling._asdict(), "tables": results}
         write_atomically(options.out, json.dumps(found, indent=1).encode())
@@ -94,28 +108,45 @@ def head_table(
     from benchmarks import head_ways
 
     rows = head_ways.make_rows(num_tasks, num_features, num_rows, skewed=skewed)
-    ways: dict[str, Any] = {**head_ways.ours(rows), "padded jax.vmap": head_ways.padded(rows)}
-    ways = {name: way for name, way in ways.items() if way is not None}
-    ways |= head_ways.loops(rows) | head_ways.torch_ways(rows)
+    padded = head_ways.padded(rows)
+    ways = head_ways.ours(rows) | ({"padded jax.vmap": padded} if padded else {})
     truth = head_ways.in_float64(rows)
-    return timed(ways, lambda found: _head_error(found, truth), rounds=rounds)
+    return timed(
+        ways | head_ways.loops(rows), lambda found: _head_error(found, truth), rounds=rounds
+    )
 
 
-def timed(ways: dict[str, Any], error_of: Callable[[Any], float], *, rounds: int) -> list[Row]:
+def relevance_table(
+    num_sources: int, num_targets: int, num_features: int, *, condition: float, rounds: int
+) -> list[Row]:
+    """Times and checks every way to the relevance of all targets."""
+    from benchmarks import relevance_ways
+
+    heads = relevance_ways.make_heads(num_sources, num_targets, num_features, condition=condition)
+    peers = relevance_ways.peers(heads)
+    optimum = np.sum(np.abs(peers[relevance_ways.HIGHS].call()), axis=1)
+
+    def gap(found: Any) -> float:
+        nu = np.asarray(getattr(found, "nu", found), float)
+        return float(np.max(relevance_ways.true_gaps(heads, nu, optimum)))
+
+    return timed({BASE: relevance_ways.ours(heads)} | peers, gap, rounds=rounds)
+
+
+def timed(ways: dict[str, Way], error_of: Callable[[Any], float], *, rounds: int) -> list[Row]:
     """Times ways side by side and checks what each returns."""
-    calls = {name: way.call if isinstance(way, Compiled) else way for name, way in ways.items()}
+    calls = {name: way.call for name, way in ways.items()}
     errors = {name: error_of(call()) for name, call in calls.items()}
     seconds = side_by_side(calls, rounds=rounds)
     ratios = ratio_to(seconds, BASE)
-    nothing = Compiled(lambda: None, float("nan"), float("nan"))  # type: ignore[arg-type]
     return [
         Row(
             name,
             float(np.median(seconds[name])),
             ratios[name],
             errors[name],
-            (way if isinstance(way, Compiled) else nothing).compile_seconds,
-            (way if isinstance(way, Compiled) else nothing).temporary_bytes,
+            way.compile_seconds,
+            way.temporary_bytes,
         )
         for name, way in ways.items()
     ]

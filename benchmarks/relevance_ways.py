@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import amtl_jax as amtl
-from benchmarks.timing import Compiled, compiled
+from benchmarks.timing import Way, compiled
+
+HIGHS = "HiGHS (scipy linprog)"  # exact, in float64: the others are held to it
 
 
 class HeadSets(NamedTuple):
@@ -38,7 +40,7 @@ def make_heads(
     return HeadSets(source.astype(np.float32), (mix @ source).astype(np.float32))
 
 
-def ours(heads: HeadSets) -> Compiled:
+def ours(heads: HeadSets) -> Way:
     """All targets in one call."""
 
     def solve_all(source: jax.Array, target: jax.Array) -> amtl.Relevance:
@@ -49,7 +51,7 @@ def ours(heads: HeadSets) -> Compiled:
     )
 
 
-def peers(heads: HeadSets) -> dict[str, Callable[[], np.ndarray]]:
+def peers(heads: HeadSets) -> dict[str, Way]:
     """Loops over targets, `[T, M]` coefficients."""
     from scipy.optimize import linprog
     from sklearn.linear_model import lars_path
@@ -64,10 +66,10 @@ def peers(heads: HeadSets) -> dict[str, Callable[[], np.ndarray]]:
     def lars(target):
         return lars_path(columns, target, method="lasso")[2][:, -1]
 
-    def over(one):
-        return lambda: np.stack([one(target) for target in heads.target.astype(float)])
+    def over(one: Callable[[np.ndarray], np.ndarray]) -> Way:
+        return Way(lambda: np.stack([one(target) for target in heads.target.astype(float)]))
 
-    return {"HiGHS (scipy linprog)": over(highs), "sklearn lars_path": over(lars)}
+    return {HIGHS: over(highs), "sklearn lars_path": over(lars)}
 
 
 def true_gaps(heads: HeadSets, nu: np.ndarray, optimum: np.ndarray) -> np.ndarray:

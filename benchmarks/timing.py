@@ -12,31 +12,28 @@ import jax
 import numpy as np
 
 
-class Compiled(NamedTuple):
-    """A compiled function with its arguments.
+class Way(NamedTuple):
+    """A function with its arguments.
 
     Attributes:
       call: computes it.
-      compile_seconds: what tracing and compiling took.
-      temporary_bytes: memory it takes beside arguments and results.
+      compile_seconds: what tracing and compiling took; NaN where nothing is compiled.
+      temporary_bytes: memory it takes beside arguments and results; NaN where nobody tells.
     """
 
     call: Callable[[], Any]
-    compile_seconds: float
-    temporary_bytes: int
+    compile_seconds: float = float("nan")
+    temporary_bytes: float = float("nan")
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> Compiled:
+def compiled(function: Callable[..., Any], *arguments: Any) -> Way:
     """Compiles a function for its arguments."""
     started = time.perf_counter()
     executable = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - started
     analysis = executable.memory_analysis()
-    return Compiled(
-        lambda: executable(*arguments),
-        seconds,
-        getattr(analysis, "temp_size_in_bytes", 0) if analysis else 0,
-    )
+    temporary = analysis.temp_size_in_bytes if analysis else float("nan")
+    return Way(lambda: executable(*arguments), seconds, temporary)
 
 
 def side_by_side(
