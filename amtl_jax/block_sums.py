@@ -5,15 +5,20 @@ would write every weighted row and every block's products to fresh memory first,
 cost more than the arithmetic; there, a few blocks at a time stay in the cache.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from amtl_jax.sharded import Sums, add_blocks, empty_sums, sum_by_task
 from amtl_jax.tiles import take_tile, tile_size
 from amtl_jax.types import Array, HeadStats
 
 # TF32 or bf16 products, the default on accelerators, ruin a Gram matrix.
 PRECISION = jax.lax.Precision.HIGHEST
 _SUM_ROWS = 128
+
+_Rows = tuple[Array, Array, Array]  # features `[B, R, K]`, labels `[B, R, O]`, weight `[B, R]`
 
 
 def sum_blocks(
@@ -39,16 +44,21 @@ def sum_blocks(
         leaf.reshape(leaf.shape[0] * parts, leaf.shape[1] // parts, *leaf.shape[2:])
         for leaf in (features, labels, weight)
     )
-    rows = features, labels, weight, jnp.repeat(task, parts)
-    _, block_rows, num_features = features.shape
-    tile = tile_size(num_features * (block_rows + num_features))
-    if tile >= len(weight):
-        return add_by_task(block_sums(*rows[:3]), rows[3], num_tasks)
-    return jax.lax.platform_dependent(
-        *rows,
-        cpu=lambda *rows: in_tiles(*rows, num_tasks=num_tasks, tile=tile),
-        default=lambda *rows: add_by_task(folded_sums(*rows[:3]), rows[3], num_tasks),
-    )
+    tile = tile_size(features.shape[-1] * (features.shape[1] + features.shape[-1]))
+
+    def of_blocks(rows: _Rows, slot: Array, num_edges: int) -> tuple[None, Sums]:
+        shape = num_tasks, num_edges
+        if tile >= len(slot):
+            return None, at_once(block_sums, rows, slot, *shape)
+        return None, jax.lax.platform_dependent(
+            rows,
+            slot,
+            cpu=lambda rows, slot: in_tiles(rows, slot, *shape, tile=tile),
+            default=lambda rows, slot: at_once(folded_sums, rows, slot, *shape),
+        )
+
+    rows = features, labels, weight
+    return sum_by_task(of_blocks, rows, jnp.repeat(task, parts), num_tasks=num_tasks)[1]
 
 
 def _parts(block_rows: int) -> int:
@@ -58,18 +68,22 @@ def _parts(block_rows: int) -> int:
 
 
 def block_sums(features: Array, labels: Array, weight: Array) -> HeadStats:
-    """Sums of every block, a leading `[B]` on all leaves."""
+    """Sums of every block, a leading `[B]` on all leaves.
+
+    All of them are matmuls: on a CPU a plain sum of many blocks adds in another order than one of
+    few, and on a mesh a device has few.
+    """
     weighted = weight[..., None] * features
     side = jnp.concatenate([jnp.ones_like(labels[..., :1]), labels], axis=-1)
     cross = jnp.einsum("brs,brk->bsk", side, weighted, precision=PRECISION)
-    weighted_labels = weight[..., None] * labels
+    corner = jnp.einsum("brs,brt->bst", side, weight[..., None] * side, precision=PRECISION)
     return HeadStats(
         gram=jnp.einsum("brp,brq->bpq", weighted, features, precision=PRECISION),
         moment=jnp.swapaxes(cross[:, 1:], 1, 2),
-        energy=jnp.sum(weighted_labels * labels, axis=1),
+        energy=jnp.diagonal(corner[:, 1:, 1:], axis1=1, axis2=2),
         feature_sum=cross[:, 0],
-        label_sum=jnp.sum(weighted_labels, axis=1),
-        count=jnp.sum(weight, axis=1),
+        label_sum=corner[:, 0, 1:],
+        count=corner[:, 0, 0],
     )
 
 
@@ -89,55 +103,44 @@ def folded_sums(features: Array, labels: Array, weight: Array) -> HeadStats:
     )
 
 
-def add_by_task(sums: HeadStats, task: Array, num_tasks: int) -> HeadStats:
-    """Adds the sums of the blocks of each task, in the order of the blocks."""
-    return jax.tree.map(lambda leaf: jax.ops.segment_sum(leaf, task, num_tasks), sums)
+def at_once(
+    sums_of: Callable[..., HeadStats], rows: _Rows, slot: Array, num_tasks: int, num_edges: int
+) -> Sums:
+    """The sums of all blocks by slot."""
+    sums = sums_of(*rows)
+    return add_blocks(empty_sums(sums, num_tasks, num_edges), slot, sums)
 
 
-def in_tiles(
-    features: Array, labels: Array, weight: Array, task: Array, *, num_tasks: int, tile: int
-) -> HeadStats:
+def in_tiles(rows: _Rows, slot: Array, num_tasks: int, num_edges: int, *, tile: int) -> Sums:
     """The same, `tile` blocks at a time; a tile of padding costs nothing."""
-    shape = {"num_tasks": num_tasks, "tile": tile}
+
+    def total(skip: bool) -> Callable[..., Sums]:
+        return lambda *rows: _in_tiles(rows, slot, num_tasks, num_edges, tile=tile, skip=skip)
 
     @jax.custom_jvp
-    def summed(features: Array, labels: Array, weight: Array) -> HeadStats:
-        return _in_tiles(features, labels, weight, task, **shape, skip=True)
+    def summed(*rows: Array) -> Sums:
+        return total(skip=True)(*rows)
 
     @summed.defjvp
-    def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[HeadStats, HeadStats]:
+    def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Sums, Sums]:
         # Rows of weight 0 have a derivative by their weight: here no tile is passed over.
-        def whole(features: Array, labels: Array, weight: Array) -> HeadStats:
-            return _in_tiles(features, labels, weight, task, **shape, skip=False)
+        return jax.jvp(total(skip=False), primals, tangents)
 
-        return jax.jvp(whole, primals, tangents)
-
-    return summed(features, labels, weight)
+    return summed(*rows)
 
 
 def _in_tiles(
-    features: Array,
-    labels: Array,
-    weight: Array,
-    task: Array,
-    *,
-    num_tasks: int,
-    tile: int,
-    skip: bool,
-) -> HeadStats:
-    rows = features, labels, weight
-
-    def step(total: HeadStats, first: Array) -> tuple[HeadStats, None]:
-        begin, (*own, own_weight, own_task) = take_tile((*rows, task), first, tile)
+    rows: _Rows, slot: Array, num_tasks: int, num_edges: int, *, tile: int, skip: bool
+) -> Sums:
+    def step(total: Sums, first: Array) -> tuple[Sums, None]:
+        begin, (*own, own_weight, own_slot) = take_tile((*rows, slot), first, tile)
         is_new = begin + jnp.arange(tile) >= first
         own_weight = jnp.where(is_new[:, None], own_weight, 0)
         counts = jnp.any(own_weight != 0) if skip else True
-        sums = jax.lax.cond(counts, block_sums, lambda *own: empty(tile), *own, own_weight)
-        return jax.tree.map(lambda leaf, new: leaf.at[own_task].add(new), total, sums), None
+        sums = jax.lax.cond(counts, block_sums, lambda *_: nothing, *own, own_weight)
+        return add_blocks(total, own_slot, sums), None
 
-    def empty(count: int) -> HeadStats:
-        shapes = jax.eval_shape(block_sums, *(leaf[:1] for leaf in rows))
-        return jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), shapes)
-
-    total, _ = jax.lax.scan(step, empty(num_tasks), jnp.arange(0, len(task), tile))
-    return total
+    shapes = jax.eval_shape(block_sums, *(leaf[:tile] for leaf in rows))
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total = empty_sums(shapes, num_tasks, num_edges)
+    return jax.lax.scan(step, total, jnp.arange(0, len(slot), tile))[0]

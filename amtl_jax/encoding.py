@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from amtl_jax.sharded import map_blocks
 from amtl_jax.types import Array, Encoder, Params
 
 _BYTE = 1.0 / 255.0
@@ -46,10 +47,20 @@ def encode_live(encoder: Encoder, params: Params, x: Array, weight: Array) -> Ar
     Returns:
       `[B, R, K]` features; zeros in the blocks that were left out.
     """
-    num_blocks, block_rows = x.shape[:2]
     chunk_rows = encoder.chunk_rows or (_BYTE_ROWS if x.dtype == jnp.uint8 else None)
-    if chunk_rows is None or num_blocks == 0:
+    if chunk_rows is None or len(x) == 0:
         return encode(encoder, params, x)
+
+    def of_blocks(blocks: tuple[Array, Array], params: Params) -> Array:
+        return _in_chunks(encoder, params, *blocks, chunk_rows=chunk_rows)
+
+    return map_blocks(of_blocks, (x, weight), params)
+
+
+def _in_chunks(
+    encoder: Encoder, params: Params, x: Array, weight: Array, *, chunk_rows: int
+) -> Array:
+    num_blocks, block_rows = x.shape[:2]
     chunk = min(max(chunk_rows // block_rows, 1), num_blocks)
     counts = jnp.any(weight > 0, axis=1)
     live = jnp.max(jnp.where(counts, jnp.arange(1, num_blocks + 1), 0))

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from amtl_jax.block_sums import PRECISION, sum_blocks
 from amtl_jax.cholesky import inverse_diagonal, raised_cholesky
+from amtl_jax.sharded import map_tasks
 from amtl_jax.tiles import map_in_tiles, tile_size
 from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
 
@@ -103,7 +104,8 @@ def ridge_per_task(function: str, ridge: ArrayLike, num_tasks: int, dtype: DType
 def _solve_all(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     one = functools.partial(_solve_head, intercept=intercept)
     num_features = stats.gram.shape[-1]
-    return map_in_tiles(one, (stats, ridge), tile=tile_size(_SOLVE_ARRAYS * num_features**2))
+    tile = tile_size(_SOLVE_ARRAYS * num_features**2)
+    return map_tasks(lambda *own: map_in_tiles(one, own, tile=tile), (stats, ridge))
 
 
 def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:

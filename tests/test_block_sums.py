@@ -1,5 +1,7 @@
 """Sums over blocks: all at once, by one folded matmul, and a few blocks at a time, all alike."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from amtl_jax import block_sums
+from amtl_jax.sharded import sum_by_task
 
 NUM_TASKS = 5
 
@@ -41,16 +44,22 @@ def by_hand(features, labels, weight, task):
     return block_sums.HeadStats(gram, moment, energy, feature_sum, label_sum, count)
 
 
-def at_once(*rows):
-    return block_sums.add_by_task(block_sums.block_sums(*rows[:3]), rows[3], NUM_TASKS)
+def by_task(of_blocks):
+    def summed(*rows):
+        def with_edges(rows, slot, num_edges):
+            return None, of_blocks(rows, slot, NUM_TASKS, num_edges)
+
+        return sum_by_task(with_edges, rows[:3], rows[3], num_tasks=NUM_TASKS)[1]
+
+    return summed
 
 
-def folded(*rows):
-    return block_sums.add_by_task(block_sums.folded_sums(*rows[:3]), rows[3], NUM_TASKS)
+at_once = by_task(functools.partial(block_sums.at_once, block_sums.block_sums))
+folded = by_task(functools.partial(block_sums.at_once, block_sums.folded_sums))
 
 
 def tiles_of(tile):
-    return lambda *rows: block_sums.in_tiles(*rows, num_tasks=NUM_TASKS, tile=tile)
+    return by_task(functools.partial(block_sums.in_tiles, tile=tile))
 
 
 # 11 blocks: tiles of one, tiles whose last overlaps the one before, and two that divide evenly.

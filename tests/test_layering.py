@@ -16,11 +16,12 @@ ALLOWED = {
     "files": set(),
     "packing": {"types"},
     "tiles": {"types"},
-    "block_sums": {"types", "tiles"},
+    "sharded": {"types"},
+    "block_sums": {"types", "tiles", "sharded"},
     "cholesky": {"types", "_l1"},
-    "heads": {"types", "block_sums", "cholesky", "tiles"},
+    "heads": {"types", "block_sums", "cholesky", "tiles", "sharded"},
     "refinement": {"types", "heads"},
-    "encoding": {"types"},
+    "encoding": {"types", "sharded"},
     "chunks": {"types"},
     "target": {"types", "heads", "encoding"},
     "label_alignment": {"types", "centred_stats"},
@@ -50,7 +51,7 @@ ALLOWED = {
     "head_calibration": {"types", "centred_stats", "forecast", "knowledge"},
     "paired_risk": {"types", "forecast", "knowledge"},
     "strategies": {"types", "relevance", "diagnosis", "design", "knowledge"},
-    "fitting": {"types", "encoders", "heads", "encoding"},
+    "fitting": {"types", "encoders", "heads", "encoding", "sharded"},
     "round_plan": {"types", "planning"},
     "plan_split": {"types", "design", "knowledge", "relevance"},
     "plan_search": {"types", "forecast", "knowledge", "plan_split"},
@@ -94,9 +95,10 @@ ALLOWED = {
         "target_only",
     },
 }
+ALLOWED["scale"] = {"types", "sharded", "cpu_threads"}
 LIBRARY = set(ALLOWED)
 ALLOWED["experiment"] = LIBRARY | {"__init__", "cpu_threads"}
-ALLOWED["commands"] = {"experiment", "data", "files"}
+ALLOWED["commands"] = {"experiment", "data", "files", "scale"}
 ALLOWED["cli"] = {"commands", "cpu_threads", "experiment", "__init__"}
 ALLOWED["cpu_threads"] = set()
 ALLOWED["__init__"] = set()

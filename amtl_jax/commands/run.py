@@ -1,9 +1,11 @@
 """`amtl run`: run an experiment, or resume it."""
 
 import argparse
+import contextlib
 import textwrap
 from collections.abc import Sequence
 
+from amtl_jax.commands.processes import PROCESS_FLAGS, add_process_options, joined
 from amtl_jax.commands.words import Once, Parser, Place, load_words, split
 from amtl_jax.commands.writers import FLAGS, USAGE, add_writer_options, chosen_writers
 from amtl_jax.experiment.config import Config, ConfigError
@@ -13,7 +15,7 @@ from amtl_jax.experiment.telling import FAILED, fail, one_line_warnings
 from amtl_jax.experiment.validation import check_types
 
 TEXT = "run an experiment, or resume it"
-_FLAGS = ("--workdir", "--dry-run", "--help", *FLAGS)
+_FLAGS = ("--workdir", "--dry-run", "--help", *PROCESS_FLAGS, *FLAGS)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print counts, memory and time, and start nothing [default: off]",
     )
+    add_process_options(parser)
     add_writer_options(parser, "of every round")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Runs an experiment, or resumes it.\n\n" + textwrap.fill(
@@ -54,7 +57,8 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
     workdir = arguments.workdir or f"runs/{loaded.config.name}"
     place.workdir, place.is_run = workdir, True
     place.resume = f"The same command resumes from {workdir}."
-    return _run(loaded, workdir, chosen_writers(arguments))
+    with joined(arguments) as is_first:
+        return _run(loaded, workdir, chosen_writers(arguments), is_shown=is_first)
 
 
 def _help(words: Sequence[str]) -> int:
@@ -82,8 +86,9 @@ def _preview(loaded: Loaded) -> int:
     return 0
 
 
-def _run(loaded: Loaded, workdir: str, writers: Sequence[str]) -> int:
+def _run(loaded: Loaded, workdir: str, writers: Sequence[str], *, is_shown: bool) -> int:
     """Imports the rest only now, so that help and errors in the arguments come at once."""
+    from amtl_jax.experiment.observer import Observer
     from amtl_jax.experiment.progress import command_observer
     from amtl_jax.experiment.rounds import RunError
     from amtl_jax.experiment.run import run
@@ -93,10 +98,12 @@ def _run(loaded: Loaded, workdir: str, writers: Sequence[str]) -> int:
     encoder = make_encoder(loaded)
     own = {} if encoder is None else {"encoder": encoder}
     require_writers(writers)
+    # Of several processes the first one tells and writes.
+    telling = command_observer() if is_shown else contextlib.nullcontext(Observer())
     with (
         one_line_warnings(),
-        command_observer() as shown,
-        written_run(shown, writers, workdir, loaded.config) as observer,
+        telling as shown,
+        written_run(shown, writers if is_shown else (), workdir, loaded.config) as observer,
     ):
         try:
             run(loaded.config, workdir, observer=observer, **own)

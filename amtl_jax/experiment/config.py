@@ -67,6 +67,27 @@ class StudyConfig:
 
 
 @dataclass(frozen=True)
+class ScaleConfig:
+    """Devices that share the work: how a result is computed, not which.
+
+    A workdir does not ask for it: what eight devices began one may go on with. Fits agree up to
+    rounding.
+
+    Attributes:
+      tasks: devices that share the rows of a fit and, unlike `data`, the solution of its heads; in
+        all `tasks` times `data` devices.
+      data: devices that share the rows of a fit.
+      targets: devices that take campaigns of a study among them.
+      compilation_cache: folder that keeps compiled programs for the next start; made if missing.
+    """
+
+    tasks: int = 1
+    data: int = 1
+    targets: int = 1
+    compilation_cache: str | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment.
 
@@ -102,6 +123,7 @@ class Config:
       num_resamples: bootstrap resamples behind an interval.
       level: coverage of the intervals.
       study: what `amtl study` runs; `amtl run` does not look at it.
+      scale: devices that share the work.
     """
 
     name: str
@@ -123,6 +145,7 @@ class Config:
     num_resamples: int = 2000
     level: float = 0.95
     study: StudyConfig = field(default_factory=StudyConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
 
 
 def shown(value: Any) -> str:

@@ -30,11 +30,13 @@ class Journal(NamedTuple):
       workdir: folder of the run.
       config: fingerprint of its config; a checkpoint of another one is not believed.
       slots: all rounds of the run, in the order of `metrics.jsonl`.
+      is_writer: whether this process writes; of several the first does.
     """
 
     workdir: Path
     config: str
     slots: tuple[Slot, ...]
+    is_writer: bool = True
 
     def path(self, slot: Slot) -> Path:
         """Returns the file of a round."""
@@ -73,6 +75,8 @@ class Journal(NamedTuple):
         Raises:
           OSError: if the workdir cannot be written.
         """
+        if not self.is_writer:
+            return
         checkpoint.save(self.path(slot), one, identity=self.identity(slot))
         with (self.workdir / "metrics.jsonl").open("a") as file:
             file.write(_line(one.record))
@@ -84,7 +88,8 @@ class Journal(NamedTuple):
           OSError: if the workdir cannot be written.
         """
         body = "".join(map(_line, records)).encode()
-        write_atomically(self.workdir / "metrics.jsonl", body)
+        if self.is_writer:
+            write_atomically(self.workdir / "metrics.jsonl", body)
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.evaluate import error_of, evaluate
 from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Observer
+from amtl_jax.experiment.on_mesh import jit_round, mesh_of
 from amtl_jax.experiment.predictor import predictor
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.experiment.records import NOT_BUYING, TARGET_ONLY, number, round_record
@@ -77,7 +78,7 @@ def prepare(
         encoder = build_encoder(config, problem.source.input_shape, module)
         if any(arm in build.RULES for arm in config.arms):
             learner, rules = build.build_learner(config, problem, encoder)
-            jitted = jax.jit(learner.ask), jax.jit(learner.tell)
+            jitted = jax.jit(learner.ask), jit_round(learner.tell, mesh_of(config.scale))
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     for note in (*problem.notes, *_join_notes(config, problem)):

@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from amtl_jax.answer import CANDIDATES
 from amtl_jax.experiment import build
@@ -17,11 +18,13 @@ from amtl_jax.experiment.examples import choose_examples, image_shape, write_exa
 from amtl_jax.experiment.journal import Journal, Slot
 from amtl_jax.experiment.model import save_model
 from amtl_jax.experiment.observer import LogObserver, Observer, Plan
+from amtl_jax.experiment.on_mesh import keep_programs
 from amtl_jax.experiment.rank_note import rank_checker
 from amtl_jax.experiment.records import NOT_BUYING, POOLED, TARGET_ONLY
 from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.result import RunResult, ranking, read_result
 from amtl_jax.experiment.rounds import (
+    RunError,
     Setting,
     baseline_round,
     bought_round,
@@ -36,6 +39,7 @@ from amtl_jax.experiment.uncertainty import interval_maker
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
 from amtl_jax.files import write_atomically
+from amtl_jax.scale.processes import all_equal, is_first, wait_for_all
 from amtl_jax.types import Array, Evidence
 
 
@@ -77,14 +81,17 @@ def run(
     check(config)
     workdir, observer = Path(workdir), observer or LogObserver()
     refuse_other(workdir, config)
+    keep_programs(config.scale.compilation_cache)
     observer.preparing("Preparing the tasks")
     setting = prepare(config, observer, encoder)
     # What does not fit into memory mostly fails here, and must not leave a claimed workdir.
     wanted = templates(setting)
-    claim(workdir, config)
     slots = _slots(setting)
-    journal = Journal(workdir, fingerprint(config), slots)
+    journal = Journal(workdir, fingerprint(config), slots, is_first())
     restored = journal.restore(wanted)
+    _refuse_to_differ(workdir, slots, restored)
+    if journal.is_writer:
+        claim(workdir, config)
     # A run that was killed may have left a line too few, or half of one.
     journal.write_metrics(one.record for one in restored.values())
     observer.planned(_plan(setting, slots))
@@ -101,14 +108,26 @@ def run(
     journal.write_metrics(records)
     summary = summarise(config, setting.problem, arms)
     summary["seconds"] = round(time.monotonic() - started, 2)
-    body = json.dumps(summary, indent=2, allow_nan=False)
-    write_atomically(workdir / "summary.json", body.encode() + b"\n")
-    _write_model(setting, workdir, summary, kept)
-    _write_examples(setting, workdir, summary["chosen_arm"], records)
+    if journal.is_writer:
+        body = json.dumps(summary, indent=2, allow_nan=False)
+        write_atomically(workdir / "summary.json", body.encode() + b"\n")
+        _write_model(setting, workdir, summary, kept)
+        _write_examples(setting, workdir, summary["chosen_arm"], records)
+    wait_for_all("written")
     result = read_result(workdir)
-    _write_figures(result, observer)
+    if journal.is_writer:
+        _write_figures(result, observer)
     observer.ended(summary)
     return result
+
+
+def _refuse_to_differ(workdir: Path, slots: Sequence[Slot], restored: Collection[Slot]) -> None:
+    """Raises `RunError` where several processes would go on from different rounds."""
+    if not all_equal(np.asarray([slot in restored for slot in slots])):
+        raise RunError(
+            f"The processes find different rounds in workdir {workdir}: give one that all of them "
+            "share."
+        )
 
 
 def _write_model(

@@ -11,7 +11,7 @@ STUDY_ARMS = ("same_digit", "all_data", "clairvoyant")  # beside those of a run
 UNBOUND = frozenset({"target_only", "all_data", "pooled"})  # arms that no budget bounds
 # Values of the config that a study refuses once they are set.
 SHARED_FITS = ("fit.weigh_noise", "target_in_final_fit")
-RUN_VALUES = ("until", *SHARED_FITS)
+RUN_VALUES = ("until", *SHARED_FITS, "scale.tasks", "scale.data")
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -53,6 +53,11 @@ def refuse_study_values(config: Config) -> None:
         raise ConfigError(
             f"rounds {config.rounds} is for amtl study: runs and campaigns fit all samples that "
             "were bought so far. Set --rounds pooled."
+        )
+    if config.scale.targets > 1:
+        raise ConfigError(
+            f"scale.targets {config.scale.targets} is for amtl study, which has many targets. A "
+            "run shares its rows by --scale.data, and its heads by --scale.tasks."
         )
 
 

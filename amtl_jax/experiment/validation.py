@@ -119,6 +119,9 @@ def _value_problems(config: Config) -> list[str]:
     within("encoder.widths", 1, WIDEST)
     scale = config.encoder.input_scale
     expect(0 < scale <= LARGEST_FLOAT, "encoder.input_scale", "positive, and float32")
+    for name in ("tasks", "data", "targets"):
+        within(f"scale.{name}", 1, WIDEST)
+    expect(config.scale.compilation_cache != "", "scale.compilation_cache", "a folder or None")
     check_data(checks, config)
     check_study(checks, config)
     return checks.problems + _floor_problems(config) + _encoder_problems(config)

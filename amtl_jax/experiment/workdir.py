@@ -78,6 +78,7 @@ def fingerprint(config: Config) -> str:
 def _described(config: Config) -> dict[str, Any]:
     """The config as JSON gives it back, who ran it and on what: others have other numbers."""
     described = {"amtl_jax": amtl_jax.__version__, **to_plain(config)}
+    del described["scale"]  # others' numbers differ by rounding at most
     digest = data_digest(config.data)
     if digest is not None:
         described[DATA_DIGEST] = digest

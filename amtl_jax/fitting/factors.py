@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from amtl_jax.encoders.scaled import ScaledInputs
 from amtl_jax.fitting.reading import correlate
+from amtl_jax.sharded import sum_rows_by_task
 from amtl_jax.types import Array, Encoder, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -15,9 +16,8 @@ _PRECISION = jax.lax.Precision.HIGHEST
 def task_sums(batch: TaskBatch, num_tasks: int) -> tuple[Array, Array, Array]:
     """Σ ω x `[M, D]`, Σ ω y `[M, O]` and Σ ω `[M]` of every task."""
     input_sum = correlate(batch, jnp.ones_like(batch.weight)[None], num_tasks)[0]
-    label_sums = jnp.einsum("br,bro->bo", batch.weight, batch.y, precision=_PRECISION)
-    label_sum = jax.ops.segment_sum(label_sums, batch.task, num_tasks)
-    count = jax.ops.segment_sum(batch.weight.sum(axis=1), batch.task, num_tasks)
+    label_sum = sum_rows_by_task(batch.weight[..., None] * batch.y, batch.task, num_tasks)
+    count = sum_rows_by_task(batch.weight, batch.task, num_tasks)
     return input_sum, label_sum, count
 
 

@@ -18,6 +18,7 @@ from amtl_jax.fitting.factors import by_factors, theta_columns
 from amtl_jax.fitting.objective import penalised_loss, squared_norm, total_weight
 from amtl_jax.fitting.reading import predict_and_correlate
 from amtl_jax.heads import head_stats, predict_heads
+from amtl_jax.sharded import sum_devices, sum_rows_by_task
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Heads, Params, TaskBatch
 
 
@@ -114,8 +115,8 @@ def _linear_gradient(batch: TaskBatch, num_tasks: int, scale: float) -> Callable
         by_kernel, by_weight = by_factors(2.0 * scale * sums, kernel, weight)
         by_bias = None
         if point.bias is not None:
-            sums = 2.0 * jnp.sum(batch.weight[None] * error, axis=2).T  # [B, O]
-            by_bias = jax.ops.segment_sum(sums, batch.task, num_tasks)
+            rows = 2.0 * jnp.moveaxis(batch.weight[None] * error, 0, -1)  # [B, R, O]
+            by_bias = sum_rows_by_task(rows, batch.task, num_tasks)
         return _Point({"params": {"kernel": by_kernel}}, by_weight, by_bias)
 
     return gradient
@@ -123,18 +124,19 @@ def _linear_gradient(batch: TaskBatch, num_tasks: int, scale: float) -> Callable
 
 def _chunked_gradient(encoder: Encoder, batch: TaskBatch) -> Callable[[_Point], _Point]:
     """The gradient of Σ ω (y − c − phi(x)ᵀw)², added up over chunks of blocks that hold rows."""
-    num_blocks, block_rows = batch.weight.shape
-    wanted = num_blocks if encoder.chunk_rows is None else encoder.chunk_rows // block_rows
-    chunk = min(max(wanted, 1), num_blocks)
-    counts = jnp.any(batch.weight > 0, axis=1)
-    live = jnp.max(jnp.where(counts, jnp.arange(1, num_blocks + 1), 0), initial=0)
 
     def squares(point: _Point, some: TaskBatch) -> Array:
         features = encode(encoder, point.encoder, some.x)
         error = some.y - predict_heads(_heads(point), features, some)
         return jnp.sum(some.weight[..., None] * error**2)
 
-    def gradient(point: _Point) -> _Point:
+    def of_device(batch: TaskBatch, point: _Point) -> _Point:
+        num_blocks, block_rows = batch.weight.shape
+        wanted = num_blocks if encoder.chunk_rows is None else encoder.chunk_rows // block_rows
+        chunk = min(max(wanted, 1), num_blocks)
+        counts = jnp.any(batch.weight > 0, axis=1)
+        live = jnp.max(jnp.where(counts, jnp.arange(1, num_blocks + 1), 0), initial=0)
+
         def add(index: Array, total: _Point) -> _Point:
             first = jnp.minimum(index * chunk, num_blocks - chunk)
             some: TaskBatch = jax.tree.map(
@@ -148,7 +150,7 @@ def _chunked_gradient(encoder: Encoder, batch: TaskBatch) -> Callable[[_Point], 
         none = jax.tree.map(jnp.zeros_like, point)
         return jax.lax.fori_loop(0, -(-live // chunk), add, none)
 
-    return gradient
+    return lambda point: sum_devices(of_device, batch, point)
 
 
 def _heads(point: _Point) -> Heads:
@@ -165,7 +167,7 @@ def _result(
     features = encode_live(encoder, params, batch.x, batch.weight)
     stats = head_stats(features, batch, num_tasks=len(heads.weight))
     error = batch.weight[..., None] * (batch.y - predict_heads(heads, features, batch)) ** 2
-    rss = jax.ops.segment_sum(jnp.sum(error, axis=1), batch.task, len(heads.weight))
+    rss = sum_rows_by_task(error, batch.task, len(heads.weight))
     freedom = jnp.maximum(stats.count - encoder.num_features - (point.bias is not None), 1.0)
     heads = heads._replace(residual_variance=rss / freedom[:, None])
     objective, loss = penalised_loss(heads, params, features, batch, penalty)

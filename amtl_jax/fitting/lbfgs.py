@@ -30,6 +30,7 @@ from amtl_jax.fitting.quasi_newton import (
 )
 from amtl_jax.fitting.reading import predict_and_correlate
 from amtl_jax.heads import head_stats, solve_heads
+from amtl_jax.sharded import sum_rows
 from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -116,7 +117,7 @@ def _minimise(factors, batch, penalty, num_tasks, intercept, num_steps, toleranc
         return ravel(*by_factors(-2.0 / count * moments, *unravel(point))) + 2.0 * penalty * point
 
     def inner(left, right):  # (1/N) Σ ω leftᵀright
-        return jnp.sum(batch.weight[None] * left * right) / count
+        return sum_rows(batch.weight[None] * left * right) / count
 
     def step(carry):
         point, residual, moments, gradient, history, values, index = carry

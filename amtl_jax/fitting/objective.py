@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from amtl_jax.encoding import encode, encode_live
 from amtl_jax.heads import head_stats, predict_heads, solve_heads
+from amtl_jax.sharded import sum_rows
 from amtl_jax.types import Array, Encoder, FitResult, Heads, Params, TaskBatch
 
 
@@ -24,13 +25,13 @@ def squared_norm(params: Params) -> Array:
 
 def total_weight(batch: TaskBatch) -> Array:
     """Returns N = Σ ω, at least a tiny number, so that empty batches divide."""
-    return jnp.maximum(jnp.sum(batch.weight), jnp.finfo(batch.weight.dtype).tiny)
+    return jnp.maximum(sum_rows(batch.weight), jnp.finfo(batch.weight.dtype).tiny)
 
 
 def mean_squared_error(heads: Heads, features: Array, batch: TaskBatch) -> Array:
     """Returns `[]` (1/N) Σ ω ‖y − prediction‖² over the rows of a batch."""
     error = (batch.y - predict_heads(heads, features, batch)) ** 2
-    return jnp.sum(batch.weight[..., None] * error) / total_weight(batch)
+    return sum_rows(batch.weight * jnp.sum(error, axis=-1)) / total_weight(batch)
 
 
 def penalised_loss(

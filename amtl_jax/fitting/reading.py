@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from amtl_jax.encoding import as_float
+from amtl_jax.sharded import Sums, add_blocks, empty_sums, sum_by_task
 from amtl_jax.types import Array, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -90,17 +91,20 @@ def _read(
     The loop's length does not depend on what the blocks hold, so that a batch of fits reads slices
     too, and does not gather.
     """
-    num_blocks, block_rows, num_inputs = batch.x.shape
-    chunk = min(max(_CACHED // max(block_rows * num_inputs, 1), 1), num_blocks)
+    block_rows, num_inputs = batch.x.shape[1:]
     dtype = batch.weight.dtype
 
-    def at_once(batch: TaskBatch, extra: Array) -> tuple[Array, Array]:
+    def at_once(batch: TaskBatch, extra: Array, slot: Array, num_edges: int) -> tuple[Array, Sums]:
         rows, sums = of_blocks(batch._replace(x=as_float(batch.x, dtype)), extra)
-        of_task = jax.vmap(lambda one: jax.ops.segment_sum(one, batch.task, num_tasks))
-        return rows, of_task(sums)
+        empty = empty_sums(sums, num_tasks, num_edges, axis=1)
+        return rows, add_blocks(empty, slot, sums, axis=1)
 
-    def in_chunks(batch: TaskBatch, extra: Array) -> tuple[Array, Array]:
-        def add(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def in_chunks(
+        batch: TaskBatch, extra: Array, slot: Array, num_edges: int, chunk: int
+    ) -> tuple[Array, Sums]:
+        num_blocks = len(slot)
+
+        def add(index: Array, carry: tuple[Array, Sums]) -> tuple[Array, Sums]:
             # The last chunk starts earlier where chunks do not divide the blocks: what it does
             # again gives the same rows, and counts once.
             first = jnp.minimum(index * chunk, num_blocks - chunk)
@@ -113,12 +117,24 @@ def _read(
             )
             found, sums = of_blocks(some, jax.lax.dynamic_slice_in_dim(extra, first, chunk, axis=1))
             rows = jax.lax.dynamic_update_slice_in_dim(carry[0], found, first, axis=1)
-            return rows, carry[1].at[:, some.task].add(sums)
+            own = jax.lax.dynamic_slice_in_dim(slot, first, chunk)
+            return rows, add_blocks(carry[1], own, sums, axis=1)
 
-        shapes = jax.eval_shape(at_once, batch, extra)
+        shapes = jax.eval_shape(lambda *own: at_once(*own, num_edges), batch, extra, slot)
         empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(0, math.ceil(num_blocks / chunk), add, empty)
 
-    if chunk == num_blocks:
-        return at_once(batch, extra)
-    return jax.lax.platform_dependent(batch, extra, cpu=in_chunks, default=at_once)
+    def of_device(own: tuple[TaskBatch, Array], slot: Array, num_edges: int) -> tuple[Array, Sums]:
+        chunk = min(max(_CACHED // max(block_rows * num_inputs, 1), 1), len(slot))
+        if chunk == len(slot):
+            return at_once(*own, slot, num_edges)
+        return jax.lax.platform_dependent(
+            *own,
+            slot,
+            cpu=lambda *own: in_chunks(*own, num_edges, chunk),
+            default=lambda *own: at_once(*own, num_edges),
+        )
+
+    return sum_by_task(
+        of_device, (batch, extra), batch.task, num_tasks=num_tasks, in_axes=(0, 1), axis=1
+    )

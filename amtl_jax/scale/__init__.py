@@ -1,0 +1,1 @@
+"""Several devices: the mesh, where arrays lie on it, and several processes."""
