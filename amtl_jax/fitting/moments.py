@@ -42,13 +42,61 @@ class TaskMoments(NamedTuple):
     num_rows: Array
 
 
+class MomentSums(NamedTuple):
+    """What moments are centred by; these sums add over batches.
+
+    Attributes:
+      input_sum: `[M, D]` Σ ω x.
+      label_sum: `[M, O]` Σ ω y.
+      count: `[M]` Σ ω.
+      num_rows: `[]` rows of positive weight.
+    """
+
+    input_sum: Array
+    label_sum: Array
+    count: Array
+    num_rows: Array
+
+    def means(self, intercept: bool) -> tuple[Array, Array]:
+        """Means of inputs `[M, D]` and labels `[M, O]`; zeros without an intercept."""
+        inverse = inverse_count(self.count, intercept)
+        return inverse * self.input_sum, inverse * self.label_sum
+
+
+class CentredSums(NamedTuple):
+    """Moments about given means, fields of `TaskMoments`; these sums add over batches."""
+
+    gram: Array
+    moment: Array
+    energy: Array
+
+
 def task_moments(batch: TaskBatch, *, num_tasks: int, intercept: bool) -> TaskMoments:
     """Sums the moments of every task; tasks without weight get zeros."""
+    sums = moment_sums(batch, num_tasks)
+    centred = centred_sums(batch, *sums.means(intercept), intercept=intercept)
+    return moments_of(sums, centred, intercept=intercept)
+
+
+def moment_sums(batch: TaskBatch, num_tasks: int) -> MomentSums:
+    """Sums inputs, labels and weights of every task."""
     batch = _short_blocks(batch._replace(x=as_float(batch.x, batch.weight.dtype)))
-    input_sum, label_sum, count = task_sums(batch, num_tasks)
-    inverse = inverse_count(count, intercept)
-    mean, label_mean = inverse * input_sum, inverse * label_sum
-    inputs, labels = batch.x, batch.y
+    num_rows = jnp.sum(batch.weight > 0, dtype=batch.weight.dtype)
+    return MomentSums(*task_sums(batch, num_tasks), num_rows)
+
+
+def moments_of(sums: MomentSums, centred: CentredSums, *, intercept: bool) -> TaskMoments:
+    """Gathers moments from the sums of all rows, and those about the means that they give."""
+    mean, label_mean = sums.means(intercept)
+    return TaskMoments(*centred, mean, label_mean, *sums)
+
+
+def centred_sums(
+    batch: TaskBatch, mean: Array, label_mean: Array, *, intercept: bool
+) -> CentredSums:
+    """Sums products of inputs and labels of every task, less the means with an intercept."""
+    batch = _short_blocks(batch._replace(x=as_float(batch.x, batch.weight.dtype)))
+    inputs, labels, num_tasks = batch.x, batch.y, len(mean)
     if intercept:
         inputs = inputs - mean[batch.task][:, None, :]
         labels = labels - label_mean[batch.task][:, None, :]
@@ -60,11 +108,7 @@ def task_moments(batch: TaskBatch, *, num_tasks: int, intercept: bool) -> TaskMo
     weighted = batch.weight[..., None] * labels
     gram = summed(batch.weight[..., None] * inputs, inputs)
     energy = jax.ops.segment_sum(jnp.sum(weighted * labels, axis=1), batch.task, num_tasks)
-    moment = summed(inputs, weighted)
-    num_rows = jnp.sum(batch.weight > 0, dtype=batch.weight.dtype)
-    return TaskMoments(
-        gram, moment, energy, mean, label_mean, input_sum, label_sum, count, num_rows
-    )
+    return CentredSums(gram, summed(inputs, weighted), energy)
 
 
 def _short_blocks(batch: TaskBatch) -> TaskBatch:
