@@ -37,5 +37,6 @@ def encoded(schema: Schema, table: Table, rows: np.ndarray) -> np.ndarray | Enco
 
 def stored_bytes(schema: Schema, table: Table) -> int:
     """Bytes of the feature columns that stay on disk."""
-    columns = [table.columns[feature.name].values for feature in schema.features]
-    return sum(column.num_bytes for column in columns if isinstance(column, StoredMatrix))
+    wanted = {feature.name for feature in schema.features}
+    columns = [column.values for name, column in table.columns.items() if name in wanted]
+    return sum(values.num_bytes for values in columns if isinstance(values, StoredMatrix))

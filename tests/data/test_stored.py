@@ -110,6 +110,8 @@ def test_baselines_and_the_model_are_those_of_a_table_in_memory(tmp_path, monkey
         amtl.run(config, workdir)
         predictions.append(amtl.load(workdir).predict(tmp_path / "a.npz"))
     np.testing.assert_array_equal(*predictions)
+    with pytest.raises(amtl.TableError, match="has no column 'x', wanted as a feature"):
+        amtl.load(tmp_path / "0").predict({"y": np.ones(3), "z": np.ones((3, INPUTS))})
 
 
 def test_a_budget_must_be_set(tmp_path, everything_on_disk):
