@@ -96,10 +96,12 @@ from amtl_jax.experiment.study.observer import StudyObserver as StudyObserver
 from amtl_jax.experiment.study.outputs import StudyResult as StudyResult
 from amtl_jax.fitted import ActiveFit as ActiveFit
 from amtl_jax.fitting.frozen import frozen_fitter as frozen_fitter
+from amtl_jax.fitting.gram import fit_moments as fit_moments
 from amtl_jax.fitting.gram import gram_fitter as gram_fitter
 from amtl_jax.fitting.joint_descent import joint_descent_fitter as joint_descent_fitter
 from amtl_jax.fitting.lbfgs import lbfgs_fitter as lbfgs_fitter
 from amtl_jax.fitting.minibatch import minibatch_fitter as minibatch_fitter
+from amtl_jax.fitting.moments import TaskMoments as TaskMoments
 from amtl_jax.fitting.penalty import fit_with_penalty as fit_with_penalty
 from amtl_jax.fitting.rank import RankChoice as RankChoice
 from amtl_jax.fitting.rank import choose_rank as choose_rank
@@ -169,6 +171,9 @@ from amtl_jax.strategies.l1_a_mtrl import l1_a_mtrl as l1_a_mtrl
 from amtl_jax.strategies.one_of import choose as choose
 from amtl_jax.strategies.one_of import one_of as one_of
 from amtl_jax.strategies.uniform import uniform as uniform
+from amtl_jax.streaming import PackedChunks as PackedChunks
+from amtl_jax.streaming import stream_moments as stream_moments
+from amtl_jax.streaming import stream_stats as stream_stats
 from amtl_jax.target import LooRidge as LooRidge
 from amtl_jax.target import TargetFit as TargetFit
 from amtl_jax.target import fit_target as fit_target

@@ -85,8 +85,10 @@ def pack(
         a label or weight that counts, or more blocks needed than `num_blocks`.
       TypeError: if `task` is not an integer array.
     """
-    x, y, task, weight = _checked_rows(x, y, task, num_tasks, weight)
+    x = np.asarray(x)
+    y, task, weight = checked_labels(x.shape, y, task, num_tasks, weight)
     num_rows = len(x)
+    x = checked_inputs(x, task, np.arange(num_rows))
     if block_rows is None:
         block_rows = default_block_rows(num_rows, num_tasks)
     if num_blocks is None:
@@ -145,17 +147,21 @@ def pack_index(
     return row_of.reshape(num_blocks, block_rows), block_task
 
 
-def _checked_rows(
-    x: ArrayLike, y: ArrayLike, task: Numbers, num_tasks: int, weight: Numbers | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Validates the rows and brings them to canonical dtypes; see `pack`."""
-    x, y, task = np.asarray(x), np.asarray(y), np.asarray(task)
+def checked_labels(
+    x_shape: tuple[int, ...],
+    y: ArrayLike,
+    task: Numbers,
+    num_tasks: int,
+    weight: Numbers | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Validates all of rows but their inputs, and brings it to canonical dtypes; see `pack`."""
+    y, task = np.asarray(y), np.asarray(task)
     if y.ndim == 1:
         y = y[:, None]
-    if x.ndim < 1 or y.ndim != 2 or task.ndim != 1 or not len(x) == len(y) == len(task):
+    if not x_shape or y.ndim != 2 or task.ndim != 1 or not x_shape[0] == len(y) == len(task):
         raise ValueError(
             "pack expects x [N, ...], y [N, O] or [N] and task [N] of the same N, got shapes "
-            f"{x.shape}, {y.shape} and {task.shape}."
+            f"{x_shape}, {y.shape} and {task.shape}."
         )
     if not np.issubdtype(task.dtype, np.integer):
         raise TypeError(f"pack expects integer task indices, got dtype {task.dtype}.")
@@ -164,19 +170,12 @@ def _checked_rows(
             f"pack expects task indices in [0, {num_tasks}), got {task.min()} to {task.max()}."
         )
     float_dtype = jnp.zeros(()).dtype  # float32, or float64 where x64 is enabled
-    x = x.astype(float_dtype)
     y = y.astype(float_dtype)
-    weight = np.ones(len(x), float_dtype) if weight is None else np.asarray(weight, float_dtype)
+    weight = np.ones(len(y), float_dtype) if weight is None else np.asarray(weight, float_dtype)
     if weight.shape != task.shape:
         raise ValueError(f"pack expects weight {task.shape} like task, got shape {weight.shape}.")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise ValueError("pack expects finite weights >= 0; give missing labels weight 0.")
-    if not np.isfinite(x).all():
-        bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
-        raise ValueError(
-            f"pack found NaN or Inf in x in {len(bad)} of {len(x)} rows (first: row {bad[0]}, task "
-            f"{task[bad[0]]}). Impute or remove these rows first."
-        )
     y = np.where(weight[:, None] > 0, y, 0)
     if not np.isfinite(y).all():
         bad = np.flatnonzero(~np.isfinite(y).all(axis=1))
@@ -184,4 +183,22 @@ def _checked_rows(
             f"pack found NaN or Inf in y in {len(bad)} of {len(y)} rows (first: row {bad[0]}, task "
             f"{task[bad[0]]}). Give rows with a missing label weight 0."
         )
-    return x, y.astype(float_dtype), task.astype(np.int64), weight
+    return y.astype(float_dtype), task.astype(np.int64), weight
+
+
+def checked_inputs(x: ArrayLike, task: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Brings inputs `[n, ...]` to the default float dtype; refuses NaN and Inf.
+
+    Args:
+      x: the inputs.
+      task: `[N]` task of every row that there is.
+      rows: `[n]` numbers of these.
+    """
+    x = np.asarray(x).astype(jnp.zeros(()).dtype)
+    if not np.isfinite(x).all():
+        bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
+        raise ValueError(
+            f"pack found NaN or Inf in x in {len(bad)} of {len(x)} rows (first: row "
+            f"{rows[bad[0]]}, task {task[rows[bad[0]]]}). Impute or remove these rows first."
+        )
+    return x

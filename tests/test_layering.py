@@ -52,6 +52,7 @@ ALLOWED = {
     "paired_risk": {"types", "forecast", "knowledge"},
     "strategies": {"types", "relevance", "diagnosis", "design", "knowledge"},
     "fitting": {"types", "encoders", "heads", "encoding", "sharded"},
+    "streaming": {"types", "encoding", "fitting", "heads", "packing"},
     "round_plan": {"types", "planning"},
     "plan_split": {"types", "design", "knowledge", "relevance"},
     "plan_search": {"types", "forecast", "knowledge", "plan_split"},

@@ -25,7 +25,7 @@ class Column(NamedTuple):
     Attributes:
       kind: what the values are.
       values: float64 `[n]` (NaN where missing), bool `[n]` (False), str objects `[n]` ("") or
-        float32 vectors `[n, d]` (zeros).
+        float32 vectors `[n, d]` (zeros); a `StoredMatrix` where vectors stay on disk.
       missing: `[n]` bool.
     """
 

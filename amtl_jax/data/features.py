@@ -9,7 +9,8 @@ from amtl_jax.data.tables import Table
 from amtl_jax.data.values import number_values, refuse_numbers_among_text, text_values
 
 MOST_CATEGORIES = 1000  # of a text column: every one is an input
-_CHUNK_ROWS = 2**15  # vectors are standardised in float64 a chunk at a time
+# Columns are gone through in float64 a chunk at a time: vectors may fill the memory, or the disk.
+_CHUNK_ROWS, _CHUNK_NUMBERS = 2**15, 2**22
 
 
 class Feature(NamedTuple):
@@ -54,14 +55,18 @@ def fit_feature(table: Table, name: str, column: Column, rows: np.ndarray) -> Fe
     kind = "vector" if column.kind == "vector" else "number"
     length = column.values.shape[1] if kind == "vector" else 1
     feature = Feature(name, kind, (0.0,) * length, 1.0, (), length)
-    values = _finite(table, feature, column, present)
+    parts = [present[chunk] for chunk in _chunks(len(present), length)]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        least, most, total = np.full(length, np.inf), np.full(length, -np.inf), np.zeros(length)
+        for own in parts:
+            values = _finite(table, feature, column, own)
+            least = np.minimum(least, values.min(axis=0))
+            most = np.maximum(most, values.max(axis=0))
+            total += values.sum(axis=0, dtype=np.float64)
         # Rounding must not make a constant column vary.
-        is_constant = values.min(axis=0) == values.max(axis=0)
-        mean = np.where(is_constant, values[0], values.mean(axis=0, dtype=np.float64))
-        starts = range(0, len(values), _CHUNK_ROWS)
-        squares = [np.sum((values[at : at + _CHUNK_ROWS] - mean) ** 2) for at in starts]
-        scale = float(np.sqrt(sum(squares) / values.size))
+        mean = np.where(least == most, least, total / len(present))
+        squares = [np.sum((_finite(table, feature, column, own) - mean) ** 2) for own in parts]
+        scale = float(np.sqrt(sum(squares) / (len(present) * length)))
     if not (np.isfinite(mean).all() and np.isfinite(scale)):
         raise TableError(
             f"{table.name}: the numbers of column {shown(name)} are too large to standardise."
@@ -85,8 +90,8 @@ def encode_feature(
         inputs[present[known], index[known]] = 1
         return
     mean = np.asarray(feature.mean)
-    for start in range(0, len(present), _CHUNK_ROWS):
-        chosen = present[start : start + _CHUNK_ROWS]
+    for chunk in _chunks(len(present), feature.length):
+        chosen = present[chunk]
         values = _finite(table, feature, column, rows[chosen])
         with np.errstate(over="ignore", invalid="ignore"):
             inputs[chosen] = (values - mean) / feature.scale
@@ -96,6 +101,12 @@ def encode_feature(
                 f"{table.name}, column {shown(feature.name)}: the value of "
                 f"{row_name(rows[chosen[bad[0]]])} is too large beside the training rows'."
             )
+
+
+def _chunks(num_rows: int, length: int) -> list[slice]:
+    """Rows of so many numbers each, a chunk at a time."""
+    size = max(min(_CHUNK_ROWS, _CHUNK_NUMBERS // length), 1)
+    return [slice(start, start + size) for start in range(0, num_rows, size)]
 
 
 def _category_index(
@@ -135,7 +146,9 @@ def _finite(table: Table, feature: Feature, column: Column, rows: np.ndarray) ->
                 f"numbers, but the training rows have {feature.length}."
             )
     else:
-        values = number_values(table, feature.name, column, "a feature")[rows, None]
+        if column.kind != "text":  # of which the first value that is no number is named
+            column = Column(column.kind, column.values[rows], column.missing[rows])
+        values = number_values(table, feature.name, column, "a feature")[:, None]
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise TableError(

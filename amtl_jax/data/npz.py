@@ -1,31 +1,35 @@
 """NPY and NPZ files of strangers: plain arrays only, and nothing is allocated on a header's word.
 
 NumPy's own reader allocates what a header declares before it looks whether the file holds it, and
-its archive reader keeps no bound on what a member unfolds to.
+its archive reader keeps no bound on what a member unfolds to. Large matrices of an archive can stay
+in it: NumPy cannot map a member of one, but `savez` writes it uncompressed and in one piece.
 """
 
 import io
 import math
 import os
 import re
-import warnings
+import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.lib import format as npy
 
 from amtl_jax.data.columns import TableError, shown
+from amtl_jax.data.npy_header import checked_header, one_line
+from amtl_jax.data.stored import Place, StoredMatrix
 
 MOST_MEMBERS = 100_000  # arrays of an archive
-MOST_DIMENSIONS = 32
 # Text and one-hot arrays compress well, but not 200 times; what unfolds to little may do so.
 MOST_UNFOLDING = 200
 FREE_UNFOLDING = 64 * 2**20  # bytes
-_MOST_HEADER = 64 * 2**10  # bytes
-_HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+KEPT_ON_DISK = 256 * 2**20  # bytes of a matrix that is not read whole where it need not be
+_READ = 16 * 2**20  # bytes at a time, where nothing is kept
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: its name's length and that of its extras
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ReadMember = Callable[[IO[bytes], zipfile.ZipInfo, str], Any]
 
 
 def read_npy(source: str | os.PathLike[str] | bytes) -> np.ndarray:
@@ -51,7 +55,7 @@ def map_npy(path: str | os.PathLike[str]) -> np.memmap:
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        dtype, shape, is_fortran, offset = _checked_header(file, size, str(path))
+        dtype, shape, is_fortran, offset = checked_header(file, size, str(path))
     if not math.prod(shape) or dtype.kind not in "biuf":
         raise TableError(
             f"{path} must hold numbers, got {dtype} of the shape {shown(shape)}. Save numbers."
@@ -68,9 +72,40 @@ def read_npz(source: str | os.PathLike[str] | bytes) -> dict[str, np.ndarray]:
       OSError: if there is no such file.
     """
     if isinstance(source, bytes):
-        return _read_archive(io.BytesIO(source), len(source), "the NPZ data")
+        return _read_archive(io.BytesIO(source), len(source), "the NPZ data", _read_member)
     with open_file(source) as file:
-        return _read_archive(file, os.fstat(file.fileno()).st_size, Path(source).name)
+        size = os.fstat(file.fileno()).st_size
+        return _read_archive(file, size, Path(source).name, _read_member)
+
+
+def open_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray | StoredMatrix]:
+    """Reads an NPZ archive as `read_npz`, but large matrices of numbers stay in the file.
+
+    These are the uncompressed ones, rows first, from `KEPT_ON_DISK` bytes on. They are gone through
+    once, to the checksum, as the others are; none of them is kept.
+
+    Raises:
+      TableError: as `read_npz`.
+      OSError: if there is no such file.
+    """
+    path = Path(path)
+    with open_file(path) as file:
+        status = os.fstat(file.fileno())
+        found = _Archive(path.absolute(), file, status.st_size, status.st_mtime_ns)
+
+        def read(stream: IO[bytes], member: zipfile.ZipInfo, what: str):
+            return _open_member(found, stream, member, what)
+
+        return _read_archive(file, found.size, path.name, read)
+
+
+class _Archive(NamedTuple):
+    """An archive that is being read."""
+
+    path: Path
+    file: IO[bytes]
+    size: int
+    changed: int
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -97,7 +132,8 @@ def check_unfolding(what: str, stored: int, unfolded: int, advice: str) -> None:
         )
 
 
-def _read_archive(file: IO[bytes], size: int, what: str) -> dict[str, np.ndarray]:
+def _read_archive(file: IO[bytes], size: int, what: str, read: _ReadMember) -> dict[str, Any]:
+    """Every array by its name, as `read` gives it."""
     # zipfile and zlib raise many kinds of errors on bytes that are no archive.
     try:
         with zipfile.ZipFile(file) as archive:
@@ -108,7 +144,7 @@ def _read_archive(file: IO[bytes], size: int, what: str) -> dict[str, np.ndarray
                 with archive.open(member) as stream:
                     name = member.filename.removesuffix(".npy")
                     label = f"{what}, array {shown(name)}"
-                    result[name] = _read_array(stream, member.file_size, label)
+                    result[name] = read(stream, member, label)
                     if stream.read(1):  # reads on to the checksum
                         raise TableError(f"{label} is longer than it declares.")
             return result
@@ -117,9 +153,52 @@ def _read_archive(file: IO[bytes], size: int, what: str) -> dict[str, np.ndarray
     except OSError as error:
         if error.errno is not None:  # of the disk, not of the bytes
             raise
-        raise TableError(f"{what} is damaged: {_one_line(error)}.") from None
+        raise TableError(f"{what} is damaged: {one_line(error)}.") from None
     except Exception as error:
-        raise TableError(f"{what} is no whole NPZ archive: {_one_line(error)}.") from None
+        raise TableError(f"{what} is no whole NPZ archive: {one_line(error)}.") from None
+
+
+def _read_member(stream: IO[bytes], member: zipfile.ZipInfo, what: str) -> np.ndarray:
+    return _read_array(stream, member.file_size, what)
+
+
+def _open_member(
+    archive: _Archive, stream: IO[bytes], member: zipfile.ZipInfo, what: str
+) -> np.ndarray | StoredMatrix:
+    """An array in memory, or a matrix that stays in the archive."""
+    is_small = member.file_size < KEPT_ON_DISK
+    if is_small or member.compress_type != zipfile.ZIP_STORED:
+        return _read_array(stream, member.file_size, what)
+    dtype, shape, is_fortran, header_size = checked_header(stream, member.file_size, what)
+    if len(shape) != 2 or dtype.kind not in "biuf" or is_fortran:
+        return _array_of(stream, dtype, shape, is_fortran, what)
+    place = _place(archive, member, header_size, dtype, shape, what)
+    while stream.read(_READ):  # to the checksum
+        pass
+    return StoredMatrix(place)
+
+
+def _place(
+    archive: _Archive,
+    member: zipfile.ZipInfo,
+    header_size: int,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    what: str,
+) -> Place:
+    """Where the numbers of an uncompressed member lie: behind the member's header and the array's.
+
+    Raises:
+      TableError: if they would reach beyond the archive.
+    """
+    archive.file.seek(member.header_offset)  # a stream of a member finds its own way back
+    name_size, extra_size = _LOCAL_HEADER.unpack(archive.file.read(_LOCAL_HEADER.size))
+    start = member.header_offset + _LOCAL_HEADER.size + name_size + extra_size
+    if member.compress_size != member.file_size or start + member.file_size > archive.size:
+        raise TableError(f"{what} is cut short, or its size is not as the archive says.")
+    rows, columns = shape
+    offset = start + header_size
+    return Place(archive.path, offset, dtype, (rows, columns), archive.size, archive.changed)
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int, what: str) -> None:
@@ -159,7 +238,14 @@ def _check_members(members: list[zipfile.ZipInfo], size: int, what: str) -> None
 
 def _read_array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
     """Reads one array of `size` bytes, header included."""
-    dtype, shape, is_fortran, _ = _checked_header(stream, size, what)
+    dtype, shape, is_fortran, _ = checked_header(stream, size, what)
+    return _array_of(stream, dtype, shape, is_fortran, what)
+
+
+def _array_of(
+    stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], is_fortran: bool, what: str
+) -> np.ndarray:
+    """Reads the numbers or texts behind a header."""
     count = math.prod(shape)
     expected = count * dtype.itemsize
     data = stream.read(expected)
@@ -170,64 +256,3 @@ def _read_array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
         array = array.view(np.uint8) != 0
     array = array.reshape(shape, order="F" if is_fortran else "C")
     return array.astype(dtype.newbyteorder("="))  # a copy of its own, which can be written
-
-
-def _checked_header(
-    stream: IO[bytes], size: int, what: str
-) -> tuple[np.dtype, tuple[int, ...], bool, int]:
-    """Reads the header of an array of `size` bytes, and refuses what it may not declare."""
-    dtype, shape, is_fortran, header_size = _read_header(stream, what)
-    _check_dtype(dtype, what)
-    if len(shape) > MOST_DIMENSIONS or any(
-        type(length) is not int or length < 0 for length in shape
-    ):
-        raise TableError(f"{what} has a header with the impossible shape {shown(shape)}.")
-    count = math.prod(shape)  # of Python's integers, which do not overflow
-    expected, there = count * dtype.itemsize, size - header_size
-    if expected != there or (count and not dtype.itemsize) or max(shape, default=1) > 2**62:
-        state = "is cut short" if expected > there else "has bytes left over or none to read"
-        raise TableError(
-            f"{what} {state}: its header declares shape {shown(shape)} of {dtype}, {expected:,} "
-            f"bytes, but {max(there, 0):,} are there. Save or copy it again."
-        )
-    return dtype, shape, is_fortran, header_size
-
-
-def _read_header(stream: IO[bytes], what: str) -> tuple[np.dtype, tuple[int, ...], bool, int]:
-    """Dtype, shape, whether columns come first, and the size of the header in bytes."""
-    start = stream.read(12)
-    if start[:6] != npy.MAGIC_PREFIX:
-        kind = "a pickle" if start[:1] == b"\x80" else "no NPY data"
-        raise TableError(f"{what} is {kind}: refused. Save arrays with numpy.save or numpy.savez.")
-    version = (start[6], start[7]) if len(start) == 12 else None
-    if version not in _HEADER_READERS:
-        raise TableError(f"{what} is cut short or of an NPY version other than 1.0 and 2.0.")
-    length_size = 2 if version == (1, 0) else 4
-    length = int.from_bytes(start[8 : 8 + length_size], "little")
-    if length > _MOST_HEADER:
-        raise TableError(f"{what} has a header of {length:,} bytes; the most is {_MOST_HEADER:,}.")
-    header_size = 8 + length_size + length
-    header = start[8:] + stream.read(max(header_size - len(start), 0))
-    # Python's parser and NumPy's dtypes raise nearly anything on text that is no header, and warn
-    # of what they make of it.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shape, is_fortran, dtype = _HEADER_READERS[version](io.BytesIO(header))
-    except Exception as error:
-        raise TableError(f"{what} has a damaged header: {_one_line(error)}.") from None
-    return dtype, shape, is_fortran, header_size
-
-
-def _check_dtype(dtype: np.dtype, what: str) -> None:
-    if dtype.hasobject:
-        raise TableError(
-            f"{what} holds Python objects, a pickle, which may run code when it is read: refused. "
-            "Save it as numbers or text, e.g. array.astype(float) or array.astype(str)."
-        )
-    if dtype.kind not in "biufUS" or dtype.subdtype is not None or dtype.names is not None:
-        raise TableError(f"{what} holds {dtype}; expected numbers, booleans or text.")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__

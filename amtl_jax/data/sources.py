@@ -6,7 +6,10 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
+from amtl_jax.data.on_demand import RowsOnDemand
 from amtl_jax.types import Array, Numbers
+
+_CHECKED_NUMBERS = 2**22  # at a time
 
 
 class Rows(NamedTuple):
@@ -93,7 +96,8 @@ class ArraySource:
     Ten one-vs-rest tasks on one set of images hold that set once.
 
     Args:
-      inputs: pools of inputs by name, each `[n_pool, ...]` of one shared input shape. Unsigned
+      inputs: pools of inputs by name, each `[n_pool, ...]` of one shared input shape: arrays,
+        memory-mapped ones too, or rows on demand, which are checked when they are drawn. Unsigned
         bytes are images: a draw returns them as float32 in [0, 1].
       labels: `[n_pool]` or `[n_pool, O]` numbers by task name.
       pools: the pool of each task by task name; unless told, each task's own name.
@@ -117,7 +121,7 @@ class ArraySource:
 
     def __init__(
         self,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Mapping[str, np.ndarray | RowsOnDemand],
         labels: Mapping[str, np.ndarray],
         *,
         pools: Mapping[str, str] | None = None,
@@ -129,11 +133,16 @@ class ArraySource:
         if not self.names:
             raise ValueError("ArraySource expects at least one task, got none.")
         pools = {name: name for name in self.names} if pools is None else pools
-        inputs = {name: np.asarray(pool) for name, pool in inputs.items()}
+        inputs = {
+            name: pool if isinstance(pool, RowsOnDemand) else np.asarray(pool)
+            for name, pool in inputs.items()
+        }
         pool_names = [_known(pools, name, "pools") for name in self.names]
         used = list(dict.fromkeys(pool_names))
         for pool in used:
-            _check_finite(f"inputs[{pool!r}]", _known(inputs, pool, "inputs"))
+            found = _known(inputs, pool, "inputs")
+            if isinstance(found, np.ndarray):
+                _check_finite(f"inputs[{pool!r}]", found)
         rows_of = [len(inputs[pool]) for pool in pool_names]
         weight = None if weights is None else _weights(self.names, rows_of, weights)
         matrices = [
@@ -182,7 +191,10 @@ class ArraySource:
             chosen = np.flatnonzero(pool_of_row == index)
             # Bytes are images; the others are numbers already.
             unit = np.float32(1 / 255) if pool.dtype == np.uint8 else np.float32(1)
-            x[chosen] = pool[local[chosen]] * unit
+            found = pool[local[chosen]]
+            if isinstance(pool, RowsOnDemand):
+                _check_finite("inputs that were drawn", found)
+            x[chosen] = found * unit
         weight = None if self._weights is None else self._weights[row]
         return Rows(x, self._labels[row], task, weight)
 
@@ -257,5 +269,10 @@ def _weights(
 
 
 def _check_finite(what: str, array: np.ndarray):
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        raise ValueError(f"NaN or Inf in {what}: impute or remove these rows first.")
+    """Goes through an array a few rows at a time: it may be a map of a file larger than memory."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    size = max(_CHECKED_NUMBERS * len(array) // max(array.size, 1), 1)
+    for start in range(0, len(array), size):
+        if not np.isfinite(array[start : start + size]).all():
+            raise ValueError(f"NaN or Inf in {what}: impute or remove these rows first.")

@@ -7,6 +7,7 @@ import numpy as np
 
 from amtl_jax.data.column_uses import label_and_feature_columns
 from amtl_jax.data.columns import shown_names
+from amtl_jax.data.encoded import EncodedRows, encoded, stored_bytes
 from amtl_jax.data.label_units import check_target_varies, label_units
 from amtl_jax.data.labels import (
     Kind,
@@ -29,7 +30,8 @@ class TableTasks(NamedTuple):
     Attributes:
       source: the sources, their labels in the model's units.
       target_name: as the table names it.
-      target_x: `[n, D]` float32 rows that the target's sample is drawn from.
+      target_x: `[n, D]` float32 rows that the target's sample is drawn from; read when they are
+        asked for where features stay on disk.
       target_y: `[n, O]` float32 their labels in the model's units.
       test_x: `[n_test, D]` float32.
       test_y: `[n_test, O]` float64 labels in the units of the table; classes as 0 and 1.
@@ -41,7 +43,7 @@ class TableTasks(NamedTuple):
 
     source: ArraySource
     target_name: str
-    target_x: np.ndarray
+    target_x: np.ndarray | EncodedRows
     target_y: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
@@ -173,7 +175,7 @@ def table_tasks(
     return TableTasks(
         source,
         target.name,
-        encode_table(schema, table, target.rows),
+        encoded(schema, table, target.rows),
         in_model_units(len(sources), target.rows),
         encode_table(schema, table, division.test),
         in_table_units(target, division.test),
@@ -215,8 +217,10 @@ def _pools(
 
 def _encoded_pools(
     schema: Schema, table: Table, pools: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Inputs of every pool, views of one array."""
+) -> Mapping[str, np.ndarray | EncodedRows]:
+    """Inputs of every pool: views of one array, or each read when it is drawn from."""
+    if stored_bytes(schema, table):
+        return {name: EncodedRows(schema, table, rows) for name, rows in pools.items()}
     inputs = encode_table(schema, table, np.concatenate(list(pools.values())))
     ends = np.cumsum([len(rows) for rows in pools.values()])
     return dict(zip(pools, np.split(inputs, ends[:-1]), strict=True))

@@ -1,7 +1,8 @@
 """Tables of strangers: CSV, Parquet, NPZ, arrays by name, and whatever speaks Arrow.
 
-A table is read whole, column by column. A column of a kind that tasks cannot be made of (dates,
-nested lists) does not stand in the way of the others: it is refused where it is asked for.
+A table is read whole, column by column, but for large matrices of an NPZ file, which stay on disk.
+A column of a kind that tasks cannot be made of (dates, nested lists) does not stand in the way of
+the others: it is refused where it is asked for.
 """
 
 import os
@@ -19,7 +20,8 @@ from amtl_jax.data.columns import (
     shown,
     shown_names,
 )
-from amtl_jax.data.npz import check_unfolding, open_file, read_npz
+from amtl_jax.data.npz import check_unfolding, open_file, open_npz
+from amtl_jax.data.stored import StoredMatrix, stored_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +33,7 @@ _INDEX_COLUMN = re.compile(r"__index_level_\d+__")  # what pandas calls an index
 
 
 class Table(NamedTuple):
-    """A table in memory.
+    """A table.
 
     Attributes:
       name: for messages.
@@ -50,7 +52,9 @@ def read_table(source: Any, *, name: str | None = None) -> Table:
     """Reads a table: numbers, booleans, text, and lists of numbers of one length (embeddings).
 
     Missing are empty cells, NA and NaN (CSV), nulls and NaN, and empty text. In an NPZ file and in
-    a mapping every array is a column, `[rows]`, or `[rows, length]` for embeddings.
+    a mapping every array is a column, `[rows]`, or `[rows, length]` for embeddings. Embeddings of
+    an NPZ file that `numpy.savez` wrote stay there from 256 MB on: their rows are read when they
+    are used, and the file must stay as it is.
 
     Args:
       source: path of a `.csv`, `.parquet` or `.npz` file; an object with `__arrow_c_stream__`, as
@@ -72,7 +76,7 @@ def read_table(source: Any, *, name: str | None = None) -> Table:
             with open_file(path) as file:
                 return _from_arrow(lambda pa: reader(pa, file, name), name)
         if path.suffix.lower() == ".npz":
-            return _from_arrays(read_npz(path), name)
+            return _from_arrays(open_npz(path), name)
         with open_file(path):  # whether it is there comes first
             raise TableError(
                 f"{name} ends in {path.suffix or 'nothing'!r}; expected .csv, .parquet or .npz."
@@ -116,7 +120,7 @@ def _from_arrays(arrays: Mapping[str, Any], name: str) -> Table:
     names = list(arrays)
     if any(not isinstance(key, str) for key in names):
         raise TableError(f"{name}: names of columns must be text, got {shown_names(names)}.")
-    table = _checked(name, names, [arrays[key] for key in names], column_from_array)
+    table = _checked(name, names, [arrays[key] for key in names], _column)
     for key, column in table.columns.items():
         if len(column.missing) != table.num_rows:
             first = next(iter(table.columns))
@@ -125,6 +129,10 @@ def _from_arrays(arrays: Mapping[str, Any], name: str) -> Table:
                 f"has {table.num_rows:,}; all columns must have as many."
             )
     return table
+
+
+def _column(values: Any) -> Column:
+    return stored_column(values) if isinstance(values, StoredMatrix) else column_from_array(values)
 
 
 def _from_arrow(read: Callable[[Any], "pa.Table"], name: str) -> Table:

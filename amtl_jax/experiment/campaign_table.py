@@ -52,8 +52,13 @@ def template_columns(problem: Problem, data: AnyData) -> list[str]:
 
 def _of_arrays(table: Table, problem: Problem) -> Delivery:
     task, x, y = (find_column(table, name, "a delivery") for name in _ARRAYS)
-    inputs = x.values if x.kind == "vector" else number_values(table, "x", x, "the inputs")[:, None]
-    labels = y.values if y.kind == "vector" else number_values(table, "y", y, "the labels")
+    # A delivery is kept in memory, whatever its size.
+    inputs = np.asarray(
+        x.values if x.kind == "vector" else number_values(table, "x", x, "the inputs")[:, None]
+    )
+    labels = np.asarray(
+        y.values if y.kind == "vector" else number_values(table, "y", y, "the labels")
+    )
     shape = problem.source.input_shape
     if inputs[0].size == np.prod(shape):
         inputs = inputs.reshape(len(inputs), *shape)

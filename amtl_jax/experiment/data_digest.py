@@ -1,5 +1,6 @@
 """A digest of the files that a config's data are read from: with others it is another run."""
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +36,16 @@ def _table_digest(path: Path) -> str:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ConfigError(f"data.path {str(path)!r:.300} {what}; give a CSV, Parquet or NPZ file.")
+    status = path.stat()
+    if status.st_size <= _WHOLE:
+        return file_digest(path)
+    return _known_digest(path.absolute(), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _known_digest(path: Path, size: int, changed: int, touched: int) -> str:
+    """Of a file that may be large: a run asks twice."""
+    del size, changed, touched  # of a file with others it is another digest
     return file_digest(path)
 
 

@@ -12,8 +12,9 @@ import amtl_jax
 from amtl_jax.answer import CANDIDATES, Answer, answer_template
 from amtl_jax.chunks import in_chunks
 from amtl_jax.data.columns import TableError
+from amtl_jax.data.encoded import EncodedRows, encoded
 from amtl_jax.data.rows import checked_inputs
-from amtl_jax.data.schema import Schema, encode_table, schema_from_plain, schema_to_plain
+from amtl_jax.data.schema import Schema, schema_from_plain, schema_to_plain
 from amtl_jax.data.tables import Table, read_table
 from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig, to_plain
 from amtl_jax.experiment.model_files import (
@@ -110,14 +111,14 @@ class Model:
         index = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0.5).astype(int)
         return np.asarray(self.classes)[index]
 
-    def _inputs(self, x: Any) -> np.ndarray:
+    def _inputs(self, x: Any) -> np.ndarray | EncodedRows:
         shape = tuple(self.card["input_shape"])
         is_array = isinstance(x, np.ndarray | jax.Array | list)
         if self._schema is not None and is_array and len(self._schema.features) == 1:
             x, is_array = {self._schema.features[0].name: np.asarray(x)}, False
         if self._schema is not None and not is_array:
             table = x if isinstance(x, Table) else read_table(x)
-            return encode_table(self._schema, table)
+            return encoded(self._schema, table, np.arange(table.num_rows))
         if self._schema is not None:
             raise ModelError(
                 f"This model was made from a table: give a table with the columns "

@@ -8,6 +8,7 @@ import numpy as np
 
 from amtl_jax.answer import Answer, predict_answer
 from amtl_jax.chunks import in_chunks
+from amtl_jax.data.encoded import EncodedRows
 from amtl_jax.types import Array, Encoder, Params
 
 
@@ -22,16 +23,17 @@ def transformer(encoder: Encoder | None) -> Callable[[Params, Array], Array]:
     return transform
 
 
-def predictor(encoder: Encoder | None) -> Callable[[Params, Answer, np.ndarray], np.ndarray]:
+def predictor(encoder: Encoder | None) -> Callable[..., np.ndarray]:
     """Returns `(params, answer, x [n, ...]) -> [n, O]` outputs as host arrays."""
     transform = transformer(encoder)
 
     @jax.jit
     def outputs(state: tuple[Params, Answer], x: Array) -> Array:
         params, answer = state
+        x = x.astype(jnp.float32)
         return predict_answer(answer, x.reshape(len(x), -1), transform(params, x))
 
-    def predict(params: Params, answer: Answer, x: np.ndarray) -> np.ndarray:
-        return in_chunks(outputs, (params, answer), np.asarray(x, np.float32))
+    def predict(params: Params, answer: Answer, x: np.ndarray | EncodedRows) -> np.ndarray:
+        return in_chunks(outputs, (params, answer), x)
 
     return predict

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from amtl_jax.data.columns import TableError
+from amtl_jax.data.encoded import stored_bytes
 from amtl_jax.data.shipped_tables import shipped_table
 from amtl_jax.data.sources import Rows
 from amtl_jax.data.table_tasks import TableTasks, table_tasks
@@ -26,8 +27,9 @@ def table_problem(config: Config, data: TableConfig) -> Problem:
       ImportError: if the reader's package is not installed.
       OSError: if a file cannot be read.
     """
+    table = _table(data)
     tasks = table_tasks(
-        _table(data),
+        table,
         task_column=data.task_column,
         target_task=data.target_task,
         labels=data.label,
@@ -64,6 +66,15 @@ def table_problem(config: Config, data: TableConfig) -> Problem:
             "needed. Change data.test_share, or choose a target with more rows."
         )
 
+    on_disk = stored_bytes(tasks.schema, table)
+    if on_disk and config.budget is None:
+        half = _half_of(tasks) / tasks.source.price.min() * tasks.schema.num_inputs * 4
+        raise ConfigError(
+            f"budget must be set where features stay on disk ({on_disk / 1e9:,.1f} GB in "
+            f"{table.name}): half of all samples, the default, could be {half / 1e9:,.1f} GB in "
+            "memory, and several times that in a fit."
+        )
+
     def draw_target(key):
         chosen = np.asarray(jax.random.permutation(key, num_rows))[:num_target]
         task = np.full(num_target, index, np.int32)
@@ -83,7 +94,16 @@ def table_problem(config: Config, data: TableConfig) -> Problem:
         table=tasks,
         offset=tasks.label.offset,
         scale=tasks.label.scale,
-        notes=tasks.notes,
+        notes=(*tasks.notes, *_disk_notes(on_disk)),
+    )
+
+
+def _disk_notes(num_bytes: int) -> tuple[str, ...]:
+    if not num_bytes:
+        return ()
+    return (
+        f"Features of {num_bytes / 1e9:,.1f} GB stay on disk: rows are read when they are drawn, "
+        "and the file must not change during the run.",
     )
 
 

@@ -3,8 +3,9 @@
 from typing import Literal
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from amtl_jax.fitting.factors import check_descent, spectral_start
+from amtl_jax.fitting.factors import check_descent, leading_inputs, spectral_start
 from amtl_jax.fitting.moment_descent import Descent, FittedFactors, fit_features
 from amtl_jax.fitting.moments import (
     TaskMoments,
@@ -56,32 +57,81 @@ def gram_fitter(
       Provable Meta-Learning of Linear Representations. 2021.
     """
     check_descent("gram_fitter", num_steps, memory, tolerance)
-    if rank not in (None, "aic", *range(1, encoder.num_features + 1)):
-        raise ValueError(
-            f"gram_fitter expects rank None, 'aic' or 1 to {encoder.num_features}, the encoder's "
-            f"features, got {rank!r}."
-        )
+    _check_rank("gram_fitter", rank, encoder.num_features)
     descent = Descent(num_steps, tolerance, memory)
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         moments = task_moments(batch, num_tasks=num_tasks, intercept=intercept)
         kernel = params["params"]["kernel"]
-        if rank == "aic":
-            found, _ = fit_ranks(
-                moments,
-                penalty,
-                max_rank=encoder.num_features,
-                intercept=intercept,
-                descent=descent,
-            )
-        else:
-            found = fit_features(
-                kernel, moments, penalty, intercept=intercept, descent=descent, rank=rank
-            )
-        return _result(moments, found, penalty, intercept)
+        return _fit(kernel, moments, penalty, intercept=intercept, descent=descent, rank=rank)
 
     init = spectral_start("gram_fitter", encoder, num_tasks, intercept)
     return Fitter(init, fit, encoder, num_tasks, intercept)
+
+
+def fit_moments(
+    moments: TaskMoments,
+    penalty: ArrayLike,
+    *,
+    num_features: int,
+    intercept: bool = True,
+    num_steps: int = 200,
+    tolerance: float = 1e-6,
+    memory: int = 10,
+    rank: int | Literal["aic"] | None = None,
+) -> FitResult:
+    """Fits the linear representation to moments alone: what `gram_fitter` gives of their samples.
+
+    For more samples than memory holds: `stream_moments` sums their moments.
+
+    Args:
+      moments: of the samples of M tasks, centred where there is an intercept.
+      penalty: `[]` λ.
+      num_features: K.
+      intercept: whether heads have an unpenalised intercept.
+      num_steps: most steps.
+      tolerance: see `gram_fitter`.
+      memory: pairs of the quasi-Newton history.
+      rank: see `gram_fitter`.
+
+    Raises:
+      ValueError: if a number is out of range.
+    """
+    check_descent("fit_moments", num_steps, memory, tolerance)
+    _check_rank("fit_moments", rank, num_features)
+    return _fit(
+        leading_inputs(moments.moment, moments.count, num_features),
+        moments,
+        jnp.asarray(penalty, moments.gram.dtype),
+        intercept=intercept,
+        descent=Descent(num_steps, tolerance, memory),
+        rank=rank,
+    )
+
+
+def _check_rank(name: str, rank: int | str | None, num_features: int) -> None:
+    if rank not in (None, "aic", *range(1, num_features + 1)):
+        raise ValueError(
+            f"{name} expects rank None, 'aic' or 1 to {num_features}, the encoder's features, got "
+            f"{rank!r}."
+        )
+
+
+def _fit(
+    kernel: Array,
+    moments: TaskMoments,
+    penalty: Array,
+    *,
+    intercept: bool,
+    descent: Descent,
+    rank: int | Literal["aic"] | None,
+) -> FitResult:
+    options = {"intercept": intercept, "descent": descent}
+    if rank == "aic":
+        found, _ = fit_ranks(moments, penalty, max_rank=kernel.shape[1], **options)
+    else:
+        found = fit_features(kernel, moments, penalty, rank=rank, **options)
+    return _result(moments, found, penalty, intercept)
 
 
 def _result(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from amtl_jax.encoding import as_float
 from amtl_jax.fitting.factors import inverse_count, task_sums
 from amtl_jax.heads import solve_heads
+from amtl_jax.sharded import Sums, add_blocks, empty_sums, sum_by_task, sum_rows_by_task
 from amtl_jax.types import Array, Heads, HeadStats, TaskBatch
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -42,29 +43,76 @@ class TaskMoments(NamedTuple):
     num_rows: Array
 
 
+class MomentSums(NamedTuple):
+    """What moments are centred by; these sums add over batches.
+
+    Attributes:
+      input_sum: `[M, D]` Σ ω x.
+      label_sum: `[M, O]` Σ ω y.
+      count: `[M]` Σ ω.
+      num_rows: `[]` rows of positive weight.
+    """
+
+    input_sum: Array
+    label_sum: Array
+    count: Array
+    num_rows: Array
+
+    def means(self, intercept: bool) -> tuple[Array, Array]:
+        """Means of inputs `[M, D]` and labels `[M, O]`; zeros without an intercept."""
+        inverse = inverse_count(self.count, intercept)
+        return inverse * self.input_sum, inverse * self.label_sum
+
+
+class CentredSums(NamedTuple):
+    """Moments about given means, fields of `TaskMoments`; these sums add over batches."""
+
+    gram: Array
+    moment: Array
+    energy: Array
+
+
 def task_moments(batch: TaskBatch, *, num_tasks: int, intercept: bool) -> TaskMoments:
     """Sums the moments of every task; tasks without weight get zeros."""
+    sums = moment_sums(batch, num_tasks)
+    centred = centred_sums(batch, *sums.means(intercept), intercept=intercept)
+    return moments_of(sums, centred, intercept=intercept)
+
+
+def moment_sums(batch: TaskBatch, num_tasks: int) -> MomentSums:
+    """Sums inputs, labels and weights of every task."""
     batch = _short_blocks(batch._replace(x=as_float(batch.x, batch.weight.dtype)))
-    input_sum, label_sum, count = task_sums(batch, num_tasks)
-    inverse = inverse_count(count, intercept)
-    mean, label_mean = inverse * input_sum, inverse * label_sum
-    inputs, labels = batch.x, batch.y
+    num_rows = jnp.sum(batch.weight > 0, dtype=batch.weight.dtype)
+    return MomentSums(*task_sums(batch, num_tasks), num_rows)
+
+
+def moments_of(sums: MomentSums, centred: CentredSums, *, intercept: bool) -> TaskMoments:
+    """Gathers moments from the sums of all rows, and those about the means that they give."""
+    mean, label_mean = sums.means(intercept)
+    return TaskMoments(*centred, mean, label_mean, *sums)
+
+
+def centred_sums(
+    batch: TaskBatch, mean: Array, label_mean: Array, *, intercept: bool
+) -> CentredSums:
+    """Sums products of inputs and labels of every task, less the means with an intercept."""
+    batch = _short_blocks(batch._replace(x=as_float(batch.x, batch.weight.dtype)))
+    inputs, labels, num_tasks = batch.x, batch.y, len(mean)
     if intercept:
         inputs = inputs - mean[batch.task][:, None, :]
         labels = labels - label_mean[batch.task][:, None, :]
 
-    def summed(left, right):  # [M, P, Q]
-        products = jnp.einsum("brp,brq->bpq", left, right, precision=_PRECISION)
-        return jax.ops.segment_sum(products, batch.task, num_tasks)
+    def products(pair: tuple[Array, Array], slot: Array, num_edges: int) -> tuple[None, Sums]:
+        of_blocks = jnp.einsum("brp,brq->bpq", *pair, precision=_PRECISION)
+        return None, add_blocks(empty_sums(of_blocks, num_tasks, num_edges), slot, of_blocks)
+
+    def summed(left: Array, right: Array) -> Array:  # [M, P, Q]
+        return sum_by_task(products, (left, right), batch.task, num_tasks=num_tasks)[1]
 
     weighted = batch.weight[..., None] * labels
     gram = summed(batch.weight[..., None] * inputs, inputs)
-    energy = jax.ops.segment_sum(jnp.sum(weighted * labels, axis=1), batch.task, num_tasks)
-    moment = summed(inputs, weighted)
-    num_rows = jnp.sum(batch.weight > 0, dtype=batch.weight.dtype)
-    return TaskMoments(
-        gram, moment, energy, mean, label_mean, input_sum, label_sum, count, num_rows
-    )
+    energy = sum_rows_by_task(weighted * labels, batch.task, num_tasks)
+    return CentredSums(gram, summed(inputs, weighted), energy)
 
 
 def _short_blocks(batch: TaskBatch) -> TaskBatch:

@@ -66,7 +66,7 @@ ROOMS = (
         "Fits",
         "How a representation is fitted. [Representations](../representations.md#fits) compares "
         "them.",
-        "fitting.",
+        "fitting. streaming",
         "Fitter FitResult",
     ),
     Room("Data and tables", "Where samples come from.", "data."),
