@@ -2,10 +2,13 @@
 
 import argparse
 import contextlib
+import os
+import sys
 from collections.abc import Iterator
 
 from amtl_jax.commands.words import Once
 from amtl_jax.experiment.config import ConfigError
+from amtl_jax.experiment.telling import FAILED, one_line, tell
 
 PROCESS_FLAGS = ("--distributed", "--coordinator", "--num-processes", "--process-id")
 
@@ -61,4 +64,14 @@ def joined(arguments: argparse.Namespace) -> Iterator[bool]:
         start_processes(coordinator=told[0], num_processes=told[1], process_id=told[2])
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    yield is_first()
+    try:
+        yield is_first()
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        tell(
+            f"Another process is gone or failed ({one_line(str(error)):.200}). The same commands "
+            "resume from the workdir."
+        )
+        sys.stderr.flush()
+        os._exit(FAILED)  # to end in order is to wait for the other one

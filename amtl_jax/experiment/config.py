@@ -54,8 +54,8 @@ class StudyConfig:
       budgets: each like `budget`; none given: that.
       target_samples: each like `num_target`; none given: that.
       seeds: none given: `seeds`.
-      batch: campaigns that are computed at once by one program; None: on a CPU two programs with
-        one each, elsewhere as many as fit into the device's memory.
+      batch: campaigns that are computed at once by one program, on each of several devices; None:
+        on a CPU two programs with one each, elsewhere as many as fit into the device's memory.
     """
 
     targets: tuple[str, ...] = ()

@@ -78,6 +78,12 @@ def refuse_run_values(config: Config) -> None:
                 f"{name} is not for studies: the targets of a corruption share the fits of their "
                 "sources. Use amtl run."
             )
+    for name in ("scale.tasks", "scale.data"):
+        if operator.attrgetter(name)(config) > 1:
+            raise ConfigError(
+                f"{name} is for amtl run: a study deals its targets to devices, which need not "
+                "wait for each other. Set --scale.targets."
+            )
     if config.until is not None:
         raise ConfigError("until is for amtl run: all arms of a study have one budget.")
     if config.rounds == "last" and "c_optimal" in config.study.arms:

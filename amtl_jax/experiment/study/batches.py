@@ -22,7 +22,7 @@ _SHARE = 0.6  # of the device's memory
 
 
 def batch_size(config: Config, field: Field) -> int:
-    """Campaigns that are computed at once: as many as told, or as the device's memory holds.
+    """Campaigns that are computed at once: on each device as many as told, or as its memory holds.
 
     On a CPU it is one: a batch waits for its slowest, and `in_order` keeps the cores busy.
 
@@ -30,6 +30,10 @@ def batch_size(config: Config, field: Field) -> int:
       config: of the study.
       field: any of its fields of this budget.
     """
+    return config.scale.targets * _of_a_device(config, field)
+
+
+def _of_a_device(config: Config, field: Field) -> int:
     if config.study.batch is not None:
         return config.study.batch
     device = jax.devices()[0]
@@ -49,7 +53,8 @@ def num_threads(config: Config) -> int:
 
     One where XLA has so few threads that two would wait for each other; see `may_run_two`.
     """
-    on_cpu = jax.default_backend() == "cpu" and config.study.batch is None
+    batched = config.study.batch is not None or config.scale.targets > 1
+    on_cpu = jax.default_backend() == "cpu" and not batched
     return _THREADS if on_cpu and may_run_two() else 1
 
 

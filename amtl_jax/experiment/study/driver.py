@@ -13,6 +13,7 @@ from amtl_jax.data.image_tasks import task_names
 from amtl_jax.experiment.checkpoint import CheckpointError
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
+from amtl_jax.experiment.on_mesh import keep_programs
 from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.study.arms import CLAIRVOYANT
 from amtl_jax.experiment.study.contexts import Stage, forget, forget_all, prepare
@@ -33,6 +34,7 @@ from amtl_jax.experiment.study_checks import refuse_run_values
 from amtl_jax.experiment.study_text import closing
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
+from amtl_jax.scale.mesh import place_whole
 
 # Computes units of a context, in their order.
 _Compute = Callable[[Sequence[Unit]], Iterator[tuple[Unit, UnitResult]]]
@@ -161,6 +163,7 @@ def _all_units(
 
 def _stage(config: Config, workdir: Path, module: Any) -> Stage:
     """Loads the images and builds what all contexts share."""
+    keep_programs(config.scale.compilation_cache)
     try:
         tasks = read_image_tasks(config.data)
         shape = input_shape(config)
@@ -188,6 +191,8 @@ def _stage(config: Config, workdir: Path, module: Any) -> Stage:
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     pools = device_pools(tasks, shape)
+    if parts.mesh is not None:
+        pools = place_whole(pools, parts.mesh)
     return Stage(config, workdir, fingerprint(config), grid, tasks, shape, parts, pools, programs)
 
 

@@ -67,10 +67,15 @@ def crew_size(crew: Crew | None, config: Config) -> int:
         return 1
     on_cpu = jax.default_backend() == "cpu"
     if crew.size is None:
-        batched = config.study.batch is not None
+        batched = config.study.batch is not None or config.scale.targets > 1
         return max(1, min(num_cpus(), _memory() // _MEMORY)) if on_cpu and not batched else 1
     if crew.size < 1:
         raise ConfigError(f"--processes expects a number of 1 or more, got {crew.size}.")
+    if crew.size > 1 and config.scale.targets > 1:
+        raise ConfigError(
+            f"--processes {crew.size} and --scale.targets {config.scale.targets} both share a "
+            "study's targets: leave one of them out."
+        )
     if crew.size > 1 and not on_cpu:
         raise ConfigError(
             f"--processes {crew.size} is for a CPU, and JAX computes on {jax.default_backend()}. "

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from amtl_jax.encoding import encode_rows
 from amtl_jax.experiment import build
 from amtl_jax.experiment.config import Config
+from amtl_jax.experiment.on_mesh import mesh_of
 from amtl_jax.experiment.representation import build_encoder, build_fitter
 from amtl_jax.experiment.study.arms import strategies_of
 from amtl_jax.experiment.study.cases import several
@@ -113,6 +115,7 @@ class Parts(NamedTuple):
     encoder: Encoder
     fitter: Fitter
     strategies: dict[str, Strategy]
+    mesh: Mesh | None
 
 
 def study_parts(
@@ -126,7 +129,7 @@ def study_parts(
     """
     encoder = build_encoder(config, tuple(shape), module)
     fitter = build_fitter(config, encoder, num_sources + 1, math.prod(shape))
-    return Parts(config, encoder, fitter, strategies_of(config, arms))
+    return Parts(config, encoder, fitter, strategies_of(config, arms), mesh_of(config.scale))
 
 
 def make_programs(parts: Parts, places: Places, budget: int, target_samples: int) -> Programs:
@@ -168,7 +171,7 @@ def make_programs(parts: Parts, places: Places, budget: int, target_samples: int
 
     return Programs(
         base=base,
-        fit_sources=several(fit_sources, 2),
+        fit_sources=several(fit_sources, 2, parts.mesh),
         heads=jax.jit(heads),
         ridges=jax.jit(ridges),
         rules=tuple(_rules(parts, places, budget, target_samples)),
@@ -182,8 +185,8 @@ def _rules(parts: Parts, places: Places, budget: int, target_samples: int) -> It
         learner = _learner(parts, strategy, places, budget, target_samples)
         kind = strategy.target_in_fit
         if kind not in fits:
-            fits[kind] = several(_fit_program(learner), 3)
-        conclude = several(_conclude_program(learner, parts.encoder), 2)
+            fits[kind] = several(_fit_program(learner), 3, parts.mesh)
+        conclude = several(_conclude_program(learner, parts.encoder), 2, parts.mesh)
         yield Rule(arm, learner, fits[kind], conclude)
 
 
