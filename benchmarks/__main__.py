@@ -13,6 +13,7 @@ _STUDIES = (
     "study_page",
     "source_scores",
     "peers",
+    "throughput",
 )
 
 

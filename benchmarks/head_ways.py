@@ -1,5 +1,6 @@
 """Heads of many tasks: ours, and what people write instead, on the same rows to the same answer."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,14 +66,21 @@ def in_float64(rows: HeadRows) -> np.ndarray:
     return np.stack(heads)
 
 
+def packed(rows: HeadRows) -> amtl.TaskBatch:
+    """The rows in blocks, as many and as large as the library chooses."""
+    return amtl.pack(rows.x, rows.y, rows.task, num_tasks=len(rows.ridge))
+
+
+def statistics_of(batch: amtl.TaskBatch, *, num_tasks: int) -> amtl.HeadStats:
+    """Head statistics of rows that are features themselves."""
+    return amtl.head_stats(batch.x, batch, num_tasks=num_tasks)
+
+
 def ours(rows: HeadRows) -> dict[str, Way]:
     """The library: statistics, their solution, and both; `[M, K]` heads and `[M]` intercepts."""
-    num_tasks = len(rows.ridge)
-    batch = amtl.pack(rows.x, rows.y, rows.task, num_tasks=num_tasks)
+    batch = packed(rows)
     ridge = jnp.asarray(rows.ridge)
-
-    def statistics(batch: amtl.TaskBatch) -> amtl.HeadStats:
-        return amtl.head_stats(batch.x, batch, num_tasks=num_tasks)
+    statistics = functools.partial(statistics_of, num_tasks=len(rows.ridge))
 
     def solution(stats: amtl.HeadStats, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
         heads = amtl.solve_heads(stats, ridge=ridge)

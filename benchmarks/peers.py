@@ -9,17 +9,14 @@ and basis pursuit of many targets, held to HiGHS. Ratios are medians over rounds
 take turns. `--cores` keeps the process to that many cores.
 """
 
-import argparse
-import json
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from amtl_jax.files import write_atomically
+from benchmarks import counts
 from benchmarks.machine import Ceiling, describe, measure_ceiling
+from benchmarks.options import measuring_parser, parsed, write_json
 from benchmarks.timing import Way, ratio_to, side_by_side
 
 BASE = "amtl_jax"
@@ -53,14 +50,7 @@ class Row(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks peers")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--cores", type=int, help="of this process")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, help="JSON with versions and hardware")
-    options = parser.parse_args(argv)
-    if options.cores:
-        keep_to(options.cores)
+    options = parsed(measuring_parser("peers", rounds=15), argv)
     ceiling = measure_ceiling(small=options.quick)
     machine = describe()
     print(
@@ -87,18 +77,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"\n{name}\n\n{markdown(rows)}", flush=True)
     if options.out:
         found = {"machine": machine, "ceiling": ceiling._asdict(), "tables": results}
-        write_atomically(options.out, json.dumps(found, indent=1).encode())
-
-
-def keep_to(cores: int) -> None:
-    """Keeps this process to its first cores."""
-    if not hasattr(os, "sched_setaffinity"):
-        raise SystemExit("--cores needs a system with CPU affinity, such as Linux.")
-    own = sorted(os.sched_getaffinity(0))
-    if not 0 < cores <= len(own):
-        raise SystemExit(f"--cores expects 1 to {len(own)}, got {cores}.")
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), own[:cores])
+        write_json(options.out, found)
 
 
 def head_table(
@@ -184,12 +163,12 @@ def _said(value: float, form: str) -> str:
 
 def reached(rows: Sequence[Row], sizes: tuple[int, int, int], ceiling: Ceiling) -> str:
     """How far the statistics are from what the machine can do."""
-    _, num_features, num_rows = sizes
+    num_tasks, num_features, num_rows = sizes
     (seconds,) = [row.seconds for row in rows if row.way == "amtl_jax, statistics"]
-    moved = 4 * num_rows * (num_features + 2) / seconds
-    operations = 2 * num_rows * num_features * (num_features + 2) / seconds
+    work = counts.statistics(num_rows, num_features, num_tasks)
+    moved, operations = work.bytes / seconds, work.operations / seconds
     return (
         f"Statistics: {num_rows / seconds / 1e6:.1f} million rows a second, "
-        f"{moved / 1e9:.1f} GB/s read ({moved / ceiling.copy:.0%} of a copy), "
+        f"{moved / 1e9:.1f} GB/s read and written ({moved / ceiling.copy:.0%} of a copy), "
         f"{operations / 1e9:.1f} GFLOP/s ({operations / ceiling.matmul:.0%} of a matmul)."
     )

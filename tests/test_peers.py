@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import head_ways, machine, peers, relevance_ways, timing
+from benchmarks import head_ways, machine, options, peers, relevance_ways, timing
 from benchmarks.__main__ import main
 
 SIZES = (6, 5, 400)
@@ -115,10 +115,10 @@ def test_the_command_prints_tables_and_writes_json(tmp_path, capsys, monkeypatch
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
 def test_cores_are_kept_to():
     code = (
-        "import os; from benchmarks.peers import keep_to; keep_to(1); "
+        "import os; from benchmarks.options import keep_to; keep_to(1); "
         "print(len(os.sched_getaffinity(0)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "1"
     with pytest.raises(SystemExit, match="expects 1 to"):
-        peers.keep_to(10_000)
+        options.keep_to(10_000)
