@@ -14,6 +14,7 @@ _STUDIES = (
     "source_scores",
     "peers",
     "throughput",
+    "scaling",
 )
 
 

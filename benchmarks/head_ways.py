@@ -38,13 +38,22 @@ class HeadRows(NamedTuple):
 
 
 def make_rows(
-    num_tasks: int, num_features: int, num_rows: int, *, skewed: bool, seed: int = 0
+    num_tasks: int, num_features: int, num_rows: int, *, largest: float | None = None, seed: int = 0
 ) -> HeadRows:
-    """Draws Gaussian rows; skewed: a fifth of them are the first task's, else all have as many."""
+    """Draws Gaussian rows.
+
+    Args:
+      num_tasks: M.
+      num_features: K.
+      num_rows: N.
+      largest: share of all rows that are the first task's, the others having as many each; None:
+        all tasks have as many.
+      seed: of the draw.
+    """
     rng = np.random.default_rng(seed)
     counts = np.full(num_tasks, num_rows // num_tasks)
-    if skewed:
-        counts[:] = num_rows * 4 // 5 // (num_tasks - 1)
+    if largest is not None:
+        counts[1:] = round((1 - largest) * num_rows) // (num_tasks - 1)
         counts[0] = 0
     counts[0] += num_rows - counts.sum()
     x = rng.normal(size=(num_rows, num_features)).astype(np.float32)

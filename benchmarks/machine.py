@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -63,3 +65,9 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **package_versions(),
     }
+
+
+def peak_memory() -> int:
+    """Bytes that this process had resident at most."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -6,14 +6,22 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from amtl_jax.files import write_atomically
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def measuring_parser(name: str, *, rounds: int) -> argparse.ArgumentParser:
     """The parser of a study's command, with `--quick`, `--cores`, `--rounds` and `--out`."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}")
+    parser = _Parser(prog=f"python -m benchmarks {name}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--cores", type=int, help="of this process")
     parser.add_argument("--rounds", type=int, default=rounds, help="of timing, at least 2")

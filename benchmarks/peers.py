@@ -22,7 +22,7 @@ from benchmarks.timing import Way, ratio_to, side_by_side
 BASE = "amtl_jax"
 SIZES = ((150, 50, 50_000), (2_000, 64, 400_000))  # M, K, N
 _QUICK = ((6, 5, 400),)
-_SKEWS = ("uniform", "skewed")
+_SKEWS, _LARGEST = ("uniform", "skewed"), 0.2
 TARGETS, _QUICK_TARGETS = (150, 160, 50), (12, 4, 5)  # M, T, K
 _CONDITIONS = (10.0, 300.0)  # of the source heads
 
@@ -86,7 +86,8 @@ def head_table(
     """Times and checks every way to the heads of these sizes."""
     from benchmarks import head_ways
 
-    rows = head_ways.make_rows(num_tasks, num_features, num_rows, skewed=skewed)
+    largest = _LARGEST if skewed else None
+    rows = head_ways.make_rows(num_tasks, num_features, num_rows, largest=largest)
     padded = head_ways.padded(rows)
     ways = head_ways.ours(rows) | ({"padded jax.vmap": padded} if padded else {})
     truth = head_ways.in_float64(rows)

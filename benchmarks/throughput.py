@@ -11,8 +11,6 @@ same beside what people use instead.
 """
 
 import itertools
-import resource
-import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,7 +18,7 @@ import numpy as np
 
 from amtl_jax.data.corruptions import CORRUPTIONS
 from benchmarks.jobs import Job, time_jobs
-from benchmarks.machine import Ceiling, describe, measure_ceiling
+from benchmarks.machine import Ceiling, describe, measure_ceiling, peak_memory
 from benchmarks.options import measuring_parser, parsed, write_json
 from benchmarks.peers import SIZES, TARGETS
 from benchmarks.throughput_fits import FitSizes, fit_jobs, round_jobs
@@ -213,9 +211,3 @@ def _share(row: Row) -> str:
 
 def _said(value: float, form: str) -> str:
     return "" if np.isnan(value) else format(value, form)
-
-
-def peak_memory() -> int:
-    """Bytes that this process had resident at most."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most

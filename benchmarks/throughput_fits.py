@@ -1,10 +1,12 @@
 """Jobs of whole fits and rounds, on a linear Gaussian problem of the sizes of MNIST-C."""
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -12,6 +14,7 @@ import amtl_jax as amtl
 from amtl_jax.encoders.conv import conv_encoder
 from amtl_jax.encoders.linear import linear_encoder
 from amtl_jax.encoders.mlp import mlp_encoder
+from amtl_jax.fitting.reading import predict_and_correlate
 from benchmarks import counts
 from benchmarks.jobs import Job, passes
 from benchmarks.timing import compiled
@@ -19,6 +22,7 @@ from benchmarks.timing import compiled
 _PENALTY = 1e-3  # λ of a round
 _WIDTH = 256
 _CHANNELS = (32, 64)
+_IMAGE_TASKS = 10
 _LEAVES = ("x", "y", "task")
 
 
@@ -59,59 +63,115 @@ def make_batch(sizes: FitSizes, budget: int) -> amtl.TaskBatch:
 
 
 def fit_jobs(sizes: FitSizes) -> Iterator[Job]:
-    """One pass over all rows of every way to fit: a longer fit less a shorter one.
+    """A step of every way to fit: one pass over all rows, of a longer fit less a shorter one.
 
     L-BFGS reads the rows with two columns, its direction's linear and quadratic part, so that its
     line search is exact: it makes twice the operations that are counted as needed.
     """
-    num_tasks = sizes.num_sources + 1
+    num_tasks, num_features = sizes.num_sources + 1, sizes.num_features
     batch = make_batch(sizes, sizes.budget)
-    images = make_batch(sizes, sizes.num_images)
-    side = round(sizes.num_inputs**0.5)
-    images = images._replace(x=images.x.reshape(*images.x.shape[:2], side, side, 1))
-    linear = linear_encoder(sizes.num_features)
-    mlp = mlp_encoder(sizes.num_features, widths=(_WIDTH,))
-    conv = conv_encoder(sizes.num_features, channels=_CHANNELS)
-    num_rows, num_images = (int(np.sum(one.weight > 0)) for one in (batch, images))
-
-    def lbfgs(steps: int) -> amtl.Fitter:  # of a window that it never leaves
-        return lbfgs_of_steps(steps, sizes.num_features, num_tasks)
-
-    def joint(encoder: amtl.Encoder, steps: int) -> amtl.Fitter:
-        return amtl.joint_descent_fitter(
-            encoder, optax.adadelta(0.01), num_tasks=num_tasks, num_steps=steps
-        )
-
-    def projected(steps: int) -> amtl.Fitter:
-        return amtl.variable_projection_fitter(
-            mlp, optax.adam(0.01), num_tasks=num_tasks, num_steps=steps
-        )
-
-    words = f"M = {num_tasks:,}, D = {sizes.num_inputs}, K = {sizes.num_features}"
-    of_linear = counts.linear_pass(num_rows, sizes.num_inputs)
-    of_mlp = counts.mlp_pass(num_rows, (sizes.num_inputs, _WIDTH, sizes.num_features), num_tasks)
-    of_conv = counts.conv_pass(num_images, side, _CHANNELS, sizes.num_features)
-    ways = (
-        ("linear, a step of L-BFGS", lbfgs, batch, of_linear, 8),
-        ("linear, a joint step of Adadelta", functools.partial(joint, linear), batch, of_linear, 8),
-        (f"MLP of {_WIDTH}, a step of variable projection", projected, batch, of_mlp, 2),
-        ("conv, a joint step of Adadelta", functools.partial(joint, conv), images, of_conv, 1),
+    num_rows = _rows_of(batch)
+    linear = linear_encoder(num_features)
+    work = counts.linear_pass(num_rows, sizes.num_inputs)
+    yield _fit_job(
+        "linear, a step of L-BFGS",
+        functools.partial(_lbfgs, linear, num_tasks),
+        batch,
+        work,
+        goes=8,
     )
-    for what, fitter_of, rows, work, goes in ways:
-        number = num_images if rows is images else num_rows
-        way, less = passes(fitter_of, rows, first=1, goes=goes)
-        text = f"{words}, {number:,} rows"
-        yield Job(f"fit, {what}", text, way, number, "rows", work, less, goes)
+    yield _fit_job(
+        "linear, a joint step of Adadelta",
+        functools.partial(_joint, linear, num_tasks),
+        batch,
+        work,
+        goes=8,
+    )
+    layers = (sizes.num_inputs, _WIDTH, num_features)
+    yield _fit_job(
+        f"MLP of {_WIDTH}, a step of variable projection",
+        functools.partial(_projected, mlp_encoder(num_features, widths=(_WIDTH,)), num_tasks),
+        batch,
+        counts.mlp_pass(num_rows, layers, num_tasks),
+        goes=2,
+    )
+    images, side = _images(sizes), round(sizes.num_inputs**0.5)
+    yield _fit_job(
+        "conv, a joint step of Adadelta",
+        functools.partial(_joint, conv_encoder(num_features, channels=_CHANNELS), _IMAGE_TASKS),
+        images,
+        counts.conv_pass(_rows_of(images), side, _CHANNELS, num_features),
+        goes=1,
+    )
 
 
-def lbfgs_of_steps(steps: int, num_features: int, num_tasks: int) -> amtl.Fitter:
-    """The linear fit that makes so many steps, as its window is longer."""
+def _images(sizes: FitSizes) -> amtl.TaskBatch:
+    """A batch of few tasks whose inputs are images."""
+    few = sizes.num_images // _IMAGE_TASKS
+    fewer = sizes._replace(num_sources=_IMAGE_TASKS - 1, num_target=few)
+    batch = make_batch(fewer, sizes.num_images - few)
+    side = round(sizes.num_inputs**0.5)
+    return batch._replace(x=batch.x.reshape(*batch.x.shape[:2], side, side, 1))
+
+
+def _rows_of(batch: amtl.TaskBatch) -> int:
+    """Rows that count."""
+    return int(np.sum(batch.weight > 0))
+
+
+def _fit_job(
+    what: str,
+    fitter_of: Callable[[int], amtl.Fitter],
+    batch: amtl.TaskBatch,
+    work: counts.Work,
+    *,
+    goes: int,
+) -> Job:
+    fitter, num_rows = fitter_of(1), _rows_of(batch)
+    way, less = passes(fitter_of, batch, first=1, goes=goes)
+    num_inputs = math.prod(batch.x.shape[2:])
+    words = (
+        f"M = {fitter.num_tasks:,}, D = {num_inputs}, K = {fitter.encoder.num_features}, "
+        f"{num_rows:,} rows"
+    )
+    return Job(f"fit, {what}", words, way, num_rows, "rows", work, less, goes)
+
+
+def _lbfgs(encoder: amtl.Encoder, num_tasks: int, steps: int) -> amtl.Fitter:
+    """It makes all steps, as its window is longer."""
     return amtl.lbfgs_fitter(
-        linear_encoder(num_features),
-        num_tasks=num_tasks,
-        num_steps=steps,
-        tolerance=0.0,
-        window=steps + 2,
+        encoder, num_tasks=num_tasks, num_steps=steps, tolerance=0.0, window=steps + 2
+    )
+
+
+def _joint(encoder: amtl.Encoder, num_tasks: int, steps: int) -> amtl.Fitter:
+    return amtl.joint_descent_fitter(
+        encoder, optax.adadelta(0.01), num_tasks=num_tasks, num_steps=steps
+    )
+
+
+def _projected(encoder: amtl.Encoder, num_tasks: int, steps: int) -> amtl.Fitter:
+    return amtl.variable_projection_fitter(
+        encoder, optax.adam(0.01), num_tasks=num_tasks, num_steps=steps
+    )
+
+
+def pass_job(batch: amtl.TaskBatch, num_tasks: int, num_rows: int) -> Job:
+    """What a step of L-BFGS does with the rows, and nothing else: all that grows with them."""
+    num_inputs = batch.x.shape[-1]
+    theta = jnp.ones((2, num_tasks, num_inputs))
+    offset = jnp.zeros((2, *batch.weight.shape))
+
+    def read(batch: amtl.TaskBatch, theta: jax.Array, offset: jax.Array) -> tuple:
+        return predict_and_correlate(batch, theta, offset, num_tasks)
+
+    return Job(
+        "gradient pass",
+        f"M = {num_tasks:,}, D = {num_inputs}, {num_rows:,} rows",
+        compiled(read, batch, theta, offset),
+        num_rows,
+        "rows",
+        counts.linear_pass(num_rows, num_inputs),
     )
 
 
@@ -121,7 +181,7 @@ def round_jobs(sizes: FitSizes) -> Iterator[Job]:
     Of its work only the passes of its fit are counted, as many as it made.
     """
     batch = make_batch(sizes, sizes.budget)
-    num_rows = int(np.sum(batch.weight > 0))
+    num_rows = _rows_of(batch)
     fitter = amtl.lbfgs_fitter(
         linear_encoder(sizes.num_features), num_tasks=sizes.num_sources + 1, tolerance=1e-3
     )

@@ -17,39 +17,44 @@ _CONDITION = 300.0  # of the source heads
 _WEAK = 0.01  # of the penalty that makes all coefficients zero
 
 
-def head_jobs(num_tasks: int, num_features: int, num_rows: int) -> list[Job]:
+def head_jobs(num_tasks: int, num_features: int, num_rows: int) -> Iterator[Job]:
     """Statistics of evenly split rows, and heads with all that `solve_heads` returns."""
-    rows = head_ways.make_rows(num_tasks, num_features, num_rows, skewed=False)
-    return head_jobs_of(rows)
-
-
-def head_jobs_of(rows: head_ways.HeadRows) -> list[Job]:
-    """The same of rows that are there."""
-    num_rows, num_features = rows.x.shape
-    num_tasks = len(rows.ridge)
+    rows = head_ways.make_rows(num_tasks, num_features, num_rows)
     batch = head_ways.packed(rows)
-    statistics = functools.partial(head_ways.statistics_of, num_tasks=num_tasks)
-    stats = jax.jit(statistics)(batch)
-    ridge = jnp.asarray(rows.ridge)
-    sizes = f"M = {num_tasks:,}, K = {num_features}"
-    return [
-        Job(
-            "statistics",
-            f"{sizes}, {num_rows:,} rows",
-            compiled(statistics, batch),
-            num_rows,
-            "rows",
-            counts.statistics(num_rows, num_features, num_tasks),
-        ),
-        Job(
-            "solve_heads",
-            sizes,
-            compiled(lambda stats, ridge: amtl.solve_heads(stats, ridge=ridge), stats, ridge),
-            num_tasks,
-            "tasks",
-            counts.solution(num_tasks, num_features),
-        ),
-    ]
+    yield statistics_job(rows, batch)
+    yield solution_job(rows, batch)
+
+
+def statistics_job(rows: head_ways.HeadRows, batch: amtl.TaskBatch) -> Job:
+    """Statistics of rows, packed in a batch."""
+    (num_rows, num_features), num_tasks = rows.x.shape, len(rows.ridge)
+    return Job(
+        "statistics",
+        f"M = {num_tasks:,}, K = {num_features}, {num_rows:,} rows",
+        compiled(functools.partial(head_ways.statistics_of, num_tasks=num_tasks), batch),
+        num_rows,
+        "rows",
+        counts.statistics(num_rows, num_features, num_tasks),
+    )
+
+
+def solution_job(rows: head_ways.HeadRows, batch: amtl.TaskBatch) -> Job:
+    """Heads of the statistics of rows, with all that `solve_heads` returns."""
+    num_features, num_tasks = rows.x.shape[1], len(rows.ridge)
+    statistics = jax.jit(head_ways.statistics_of, static_argnames="num_tasks")
+    stats = statistics(batch, num_tasks=num_tasks)
+    return Job(
+        "solve_heads",
+        f"M = {num_tasks:,}, K = {num_features}",
+        compiled(_solution, stats, jnp.asarray(rows.ridge)),
+        num_tasks,
+        "tasks",
+        counts.solution(num_tasks, num_features),
+    )
+
+
+def _solution(stats: amtl.HeadStats, ridge: jax.Array) -> amtl.Heads:
+    return amtl.solve_heads(stats, ridge=ridge)
 
 
 def relevance_jobs(num_sources: int, num_targets: int, num_features: int) -> Iterator[Job]:

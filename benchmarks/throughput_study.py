@@ -38,7 +38,7 @@ class StudySizes(NamedTuple):
     budget: int = 15_000
     num_target: int = 400
     num_targets: int = 4
-    num_contexts: int = 4
+    num_contexts: int = 3
     num_steps: int = 100
 
 
