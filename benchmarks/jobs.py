@@ -1,5 +1,7 @@
 """Something to time, with what it needs: jobs of `throughput` and `scaling`."""
 
+import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from amtl_jax.types import Fitter, TaskBatch
 from benchmarks.counts import UNKNOWN, Work
 from benchmarks.timing import Way, compiled, side_by_side
 
+_LEAST_SECONDS, _MOST_CALLS = 0.01, 1000  # of a round
 _PENALTY = 1e-3  # λ of fits: how long a pass takes does not depend on it
 
 
@@ -38,22 +41,35 @@ class Job(NamedTuple):
 
 
 def time_jobs(jobs: Sequence[Job], *, rounds: int, most_seconds: float = 60.0) -> list[np.ndarray]:
-    """Times jobs side by side.
+    """Times jobs side by side; in a round, a short one is called as often as takes 10 ms.
 
     Returns:
       `[rounds]` seconds of one go of each job. Where it is a difference, noise may make it
       negative.
     """
-    calls = {}
-    for index, job in enumerate(jobs):
-        calls[index, "way"] = job.way.call
-        if job.less is not None:
-            calls[index, "less"] = job.less.call
+    ways = {(index, "way"): job.way for index, job in enumerate(jobs)}
+    ways |= {(index, "less"): job.less for index, job in enumerate(jobs) if job.less is not None}
+    repeats = {name: _repeats(way) for name, way in ways.items()}
+    calls = {name: functools.partial(_call, way, repeats[name]) for name, way in ways.items()}
     seconds = side_by_side(calls, rounds=rounds, most_seconds=most_seconds)
+    each = {name: values / repeats[name] for name, values in seconds.items()}
     return [
-        (seconds[index, "way"] - (0 if job.less is None else seconds[index, "less"])) / job.goes
+        (each[index, "way"] - (0 if job.less is None else each[index, "less"])) / job.goes
         for index, job in enumerate(jobs)
     ]
+
+
+def _repeats(way: Way) -> int:
+    """Calls that take 10 ms, at least one."""
+    _call(way, 1)
+    started = time.perf_counter()
+    _call(way, 1)
+    return max(1, min(_MOST_CALLS, round(_LEAST_SECONDS / (time.perf_counter() - started))))
+
+
+def _call(way: Way, repeats: int) -> None:
+    for _ in range(repeats):
+        jax.block_until_ready(way.call())
 
 
 def passes(

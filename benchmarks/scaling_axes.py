@@ -78,7 +78,7 @@ def axes(*, quick: bool) -> dict[str, Axis]:
     """The axes by name. Blocks are those that `pack` chooses, with their padding."""
     linear = (0.9, 1.1)
     tasks, rows, width, few = (5, 5_000, 4, 2_000) if quick else (100, 200_000, 50, 20_000)
-    fewer, each, many = (5, 4, 20) if quick else (20, 20, 1_000)
+    fewer, each, many = (5, 4, 20) if quick else (10, 20, 1_000)
     found = (
         Axis(
             "rows",
