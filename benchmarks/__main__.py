@@ -13,6 +13,8 @@ _STUDIES = (
     "study_page",
     "source_scores",
     "peers",
+    "throughput",
+    "scaling",
 )
 
 

@@ -57,7 +57,7 @@ def ratios(rows: Sequence[Row]) -> Picture:
             panel.plot([middle, middle], [place - 0.3, place + 0.3], color="black", lw=1.6)
             panel.plot(row["mean_ratio_uniform"], place, "D", ms=5.5, mfc="white", mec="black")
         panel.axvline(1, color="black", lw=0.9, ls="--")
-        _log_axis(panel.xaxis, panel.set_xscale)
+        log_axis(panel.xaxis, panel.set_xscale)
         panel.set_yticks(range(len(shown)), [row["strategy"] for row in shown])
         panel.set_ylim(len(shown) - 0.4, -0.6)
         panel.set_title(name)
@@ -84,8 +84,8 @@ def against_budget(rows: Sequence[Row]) -> Picture:
             own.sort(key=lambda row: row["budget"])
             if own:
                 _line(panel, own, look[arm], arm)
-        _log_axis(panel.xaxis, panel.set_xscale)
-        _log_axis(panel.yaxis, panel.set_yscale)
+        log_axis(panel.xaxis, panel.set_xscale)
+        log_axis(panel.yaxis, panel.set_yscale)
         panel.set_title(name)
         panel.set_xlabel("budget N")
         panel.set_ylabel("representation-limited risk")
@@ -101,12 +101,12 @@ def against_budget(rows: Sequence[Row]) -> Picture:
     return figure
 
 
-def _log_axis(axis: Axis, set_scale: Callable[[str], None]) -> None:
+def log_axis(axis: Axis, set_scale: Callable[[str], None]) -> None:
     """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade, at 1 where it is long."""
     set_scale("log")
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < _LONG * low else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.9g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -1,5 +1,6 @@
 """Heads of many tasks: ours, and what people write instead, on the same rows to the same answer."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,13 +38,22 @@ class HeadRows(NamedTuple):
 
 
 def make_rows(
-    num_tasks: int, num_features: int, num_rows: int, *, skewed: bool, seed: int = 0
+    num_tasks: int, num_features: int, num_rows: int, *, largest: float | None = None, seed: int = 0
 ) -> HeadRows:
-    """Draws Gaussian rows; skewed: a fifth of them are the first task's, else all have as many."""
+    """Draws Gaussian rows.
+
+    Args:
+      num_tasks: M.
+      num_features: K.
+      num_rows: N.
+      largest: share of all rows that are the first task's, the others having as many each; None:
+        all tasks have as many.
+      seed: of the draw.
+    """
     rng = np.random.default_rng(seed)
     counts = np.full(num_tasks, num_rows // num_tasks)
-    if skewed:
-        counts[:] = num_rows * 4 // 5 // (num_tasks - 1)
+    if largest is not None:
+        counts[1:] = round((1 - largest) * num_rows) // (num_tasks - 1)
         counts[0] = 0
     counts[0] += num_rows - counts.sum()
     x = rng.normal(size=(num_rows, num_features)).astype(np.float32)
@@ -65,14 +75,21 @@ def in_float64(rows: HeadRows) -> np.ndarray:
     return np.stack(heads)
 
 
+def packed(rows: HeadRows) -> amtl.TaskBatch:
+    """The rows in blocks, as many and as large as the library chooses."""
+    return amtl.pack(rows.x, rows.y, rows.task, num_tasks=len(rows.ridge))
+
+
+def statistics_of(batch: amtl.TaskBatch, *, num_tasks: int) -> amtl.HeadStats:
+    """Head statistics of rows that are features themselves."""
+    return amtl.head_stats(batch.x, batch, num_tasks=num_tasks)
+
+
 def ours(rows: HeadRows) -> dict[str, Way]:
     """The library: statistics, their solution, and both; `[M, K]` heads and `[M]` intercepts."""
-    num_tasks = len(rows.ridge)
-    batch = amtl.pack(rows.x, rows.y, rows.task, num_tasks=num_tasks)
+    batch = packed(rows)
     ridge = jnp.asarray(rows.ridge)
-
-    def statistics(batch: amtl.TaskBatch) -> amtl.HeadStats:
-        return amtl.head_stats(batch.x, batch, num_tasks=num_tasks)
+    statistics = functools.partial(statistics_of, num_tasks=len(rows.ridge))
 
     def solution(stats: amtl.HeadStats, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
         heads = amtl.solve_heads(stats, ridge=ridge)

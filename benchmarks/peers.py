@@ -9,23 +9,20 @@ and basis pursuit of many targets, held to HiGHS. Ratios are medians over rounds
 take turns. `--cores` keeps the process to that many cores.
 """
 
-import argparse
-import json
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from amtl_jax.files import write_atomically
+from benchmarks import counts
 from benchmarks.machine import Ceiling, describe, measure_ceiling
+from benchmarks.options import measuring_parser, parsed, write_json
 from benchmarks.timing import Way, ratio_to, side_by_side
 
 BASE = "amtl_jax"
 SIZES = ((150, 50, 50_000), (2_000, 64, 400_000))  # M, K, N
 _QUICK = ((6, 5, 400),)
-_SKEWS = ("uniform", "skewed")
+_SKEWS, _LARGEST = ("uniform", "skewed"), 0.2
 TARGETS, _QUICK_TARGETS = (150, 160, 50), (12, 4, 5)  # M, T, K
 _CONDITIONS = (10.0, 300.0)  # of the source heads
 
@@ -53,14 +50,7 @@ class Row(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks peers")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--cores", type=int, help="of this process")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, help="JSON with versions and hardware")
-    options = parser.parse_args(argv)
-    if options.cores:
-        keep_to(options.cores)
+    options = parsed(measuring_parser("peers", rounds=15), argv)
     ceiling = measure_ceiling(small=options.quick)
     machine = describe()
     print(
@@ -87,18 +77,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"\n{name}\n\n{markdown(rows)}", flush=True)
     if options.out:
         found = {"machine": machine, "ceiling": ceiling._asdict(), "tables": results}
-        write_atomically(options.out, json.dumps(found, indent=1).encode())
-
-
-def keep_to(cores: int) -> None:
-    """Keeps this process to its first cores."""
-    if not hasattr(os, "sched_setaffinity"):
-        raise SystemExit("--cores needs a system with CPU affinity, such as Linux.")
-    own = sorted(os.sched_getaffinity(0))
-    if not 0 < cores <= len(own):
-        raise SystemExit(f"--cores expects 1 to {len(own)}, got {cores}.")
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), own[:cores])
+        write_json(options.out, found)
 
 
 def head_table(
@@ -107,7 +86,8 @@ def head_table(
     """Times and checks every way to the heads of these sizes."""
     from benchmarks import head_ways
 
-    rows = head_ways.make_rows(num_tasks, num_features, num_rows, skewed=skewed)
+    largest = _LARGEST if skewed else None
+    rows = head_ways.make_rows(num_tasks, num_features, num_rows, largest=largest)
     padded = head_ways.padded(rows)
     ways = head_ways.ours(rows) | ({"padded jax.vmap": padded} if padded else {})
     truth = head_ways.in_float64(rows)
@@ -184,12 +164,12 @@ def _said(value: float, form: str) -> str:
 
 def reached(rows: Sequence[Row], sizes: tuple[int, int, int], ceiling: Ceiling) -> str:
     """How far the statistics are from what the machine can do."""
-    _, num_features, num_rows = sizes
+    num_tasks, num_features, num_rows = sizes
     (seconds,) = [row.seconds for row in rows if row.way == "amtl_jax, statistics"]
-    moved = 4 * num_rows * (num_features + 2) / seconds
-    operations = 2 * num_rows * num_features * (num_features + 2) / seconds
+    work = counts.statistics(num_rows, num_features, num_tasks)
+    moved, operations = work.bytes / seconds, work.operations / seconds
     return (
         f"Statistics: {num_rows / seconds / 1e6:.1f} million rows a second, "
-        f"{moved / 1e9:.1f} GB/s read ({moved / ceiling.copy:.0%} of a copy), "
+        f"{moved / 1e9:.1f} GB/s read and written ({moved / ceiling.copy:.0%} of a copy), "
         f"{operations / 1e9:.1f} GFLOP/s ({operations / ceiling.matmul:.0%} of a matmul)."
     )

@@ -40,11 +40,14 @@ def make_heads(
     return HeadSets(source.astype(np.float32), (mix @ source).astype(np.float32))
 
 
-def ours(heads: HeadSets) -> Way:
+def ours(
+    heads: HeadSets,
+    solver: Callable[[jax.Array, jax.Array], amtl.Relevance] = amtl.basis_pursuit,
+) -> Way:
     """All targets in one call."""
 
     def solve_all(source: jax.Array, target: jax.Array) -> amtl.Relevance:
-        return jax.vmap(lambda one: amtl.basis_pursuit(source, one))(target)
+        return jax.vmap(lambda one: solver(source, one))(target)
 
     return compiled(
         solve_all, jnp.asarray(heads.source)[..., None], jnp.asarray(heads.target)[..., None]

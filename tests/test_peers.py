@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import head_ways, machine, peers, relevance_ways, timing
+from benchmarks import head_ways, machine, options, peers, relevance_ways, timing
 from benchmarks.__main__ import main
 
 SIZES = (6, 5, 400)
@@ -31,7 +31,7 @@ def test_every_way_finds_the_heads_of_float64(skewed):
 
 
 def test_a_wrong_way_shows_in_its_error():
-    rows = head_ways.make_rows(*SIZES, skewed=False)
+    rows = head_ways.make_rows(*SIZES)
     truth = head_ways.in_float64(rows)
     heads = truth.astype(np.float32)
     heads[3] *= 1.5
@@ -44,12 +44,12 @@ def test_a_wrong_way_shows_in_its_error():
 
 
 def test_skewed_rows_have_a_fifth_in_the_first_task():
-    rows = head_ways.make_rows(10, 3, 1000, skewed=True)
+    rows = head_ways.make_rows(10, 3, 1000, largest=0.2)
     counts = np.bincount(rows.task)
     assert counts.sum() == len(rows.x) == 1000
     assert counts[0] == pytest.approx(200, abs=10)
     assert np.ptp(counts[1:]) == 0
-    even = np.bincount(head_ways.make_rows(10, 3, 1000, skewed=False).task)
+    even = np.bincount(head_ways.make_rows(10, 3, 1000).task)
     assert (even == 100).all()
 
 
@@ -115,10 +115,10 @@ def test_the_command_prints_tables_and_writes_json(tmp_path, capsys, monkeypatch
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
 def test_cores_are_kept_to():
     code = (
-        "import os; from benchmarks.peers import keep_to; keep_to(1); "
+        "import os; from benchmarks.options import keep_to; keep_to(1); "
         "print(len(os.sched_getaffinity(0)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "1"
     with pytest.raises(SystemExit, match="expects 1 to"):
-        peers.keep_to(10_000)
+        options.keep_to(10_000)
