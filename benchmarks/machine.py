@@ -28,6 +28,17 @@ class Ceiling(NamedTuple):
     matmul: float
 
 
+def keep_to(cores: int) -> None:
+    """Keeps this process to its first cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise SystemExit("--cores needs a system with CPU affinity, such as Linux.")
+    own = sorted(os.sched_getaffinity(0))
+    if not 0 < cores <= len(own):
+        raise SystemExit(f"--cores expects 1 to {len(own)}, got {cores}.")
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), own[:cores])
+
+
 def measure_ceiling(*, small: bool = False) -> Ceiling:
     """Measures a large copy and a large product on the default device."""
     size = _MATMUL // 4 if small else _MATMUL
