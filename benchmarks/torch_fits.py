@@ -136,16 +136,21 @@ def lbfgs_loop(
     return Loop(lambda: objective().item(), run)
 
 
+def start_kernel(num_inputs: int, num_features: int) -> Any:
+    """A representation `[D, K]` as `torch.nn.Linear` starts it, float32."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return (2 * torch.rand(num_inputs, num_features, generator=generator) - 1) / num_inputs**0.5
+
+
 def _model(rows: FitRows, num_features: int, *, features_first: bool) -> _Model:
-    """A representation as `torch.nn.Linear` starts it, heads of zero; on all cores there are."""
+    """The representation of `start_kernel` and heads of zero; on all cores there are."""
     import torch
 
     torch.set_num_threads(num_cpus())
     x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y.astype(rows.x.dtype))
-    num_inputs = x.shape[1]
-    generator = torch.Generator().manual_seed(0)
-    kernel = torch.rand(num_inputs, num_features, generator=generator, dtype=x.dtype)
-    kernel = (2 * kernel - 1) / num_inputs**0.5
+    kernel = start_kernel(x.shape[1], num_features).to(x.dtype)
     heads = torch.zeros(rows.num_tasks, num_features, dtype=x.dtype)
     parameters = [kernel, heads, torch.zeros(rows.num_tasks, dtype=x.dtype)]
     for parameter in parameters:
