@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import amtl_jax as amtl
+from amtl_jax.cpu_threads import num_cpus
 from benchmarks.timing import Way, compiled
 
 _MOST_PADDED = 2 << 30  # bytes
@@ -106,8 +107,22 @@ def ours(rows: HeadRows) -> dict[str, Way]:
     }
 
 
-def padded(rows: HeadRows) -> Way | None:
-    """`jax.vmap` over tasks that are padded to the largest; None where that takes over 2 GiB."""
+class Padded(NamedTuple):
+    """Rows of every task, padded to the largest.
+
+    Attributes:
+      x: `[M, n_max, K]` float32, zeros behind a task's rows.
+      y: `[M, n_max]` float32.
+      weight: `[M, n_max]` float32, 1 for rows and 0 behind them.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+
+def pad(rows: HeadRows) -> Padded | None:
+    """Pads all tasks to the largest; None where that takes over 2 GiB."""
     counts = np.diff(rows.first)
     shape = (len(counts), int(counts.max()), rows.x.shape[1])
     if 4 * np.prod(shape, dtype=np.int64) > _MOST_PADDED:
@@ -116,6 +131,11 @@ def padded(rows: HeadRows) -> Way | None:
     for task, count in enumerate(counts):
         x[task, :count], y[task, :count] = rows.rows_of(task)
         weight[task, :count] = 1
+    return Padded(x, y, weight)
+
+
+def padded_vmap(rows: Padded, ridge: np.ndarray) -> Way:
+    """`jax.vmap` over padded tasks."""
 
     def one(x, y, weight, ridge):
         count = jnp.sum(weight)
@@ -126,7 +146,28 @@ def padded(rows: HeadRows) -> Way | None:
         head = jax.scipy.linalg.solve(gram, moment, assume_a="pos")
         return head, label_mean - mean @ head
 
-    return compiled(jax.vmap(one), *map(jnp.asarray, (x, y, weight, rows.ridge)))
+    return compiled(jax.vmap(one), *map(jnp.asarray, (*rows, ridge)))
+
+
+def padded_torch(rows: Padded, ridge: np.ndarray) -> Way:
+    """Batched `torch.linalg` over padded tasks."""
+    import torch
+
+    torch.set_num_threads(num_cpus())
+    x, y, weight, strength = (torch.from_numpy(leaf) for leaf in (*rows, ridge))
+    eye = torch.eye(x.shape[2])
+
+    def solve_all():
+        count = weight.sum(1)
+        mean = torch.einsum("mn,mnk->mk", weight, x) / count[:, None]
+        label_mean = (weight * y).sum(1) / count
+        centred = weight[..., None] * (x - mean[:, None])
+        gram = centred.mT @ centred + strength[:, None, None] * eye
+        moment = centred.mT @ (y - label_mean[:, None])[..., None]
+        heads = torch.cholesky_solve(moment, torch.linalg.cholesky(gram))[..., 0]
+        return heads, label_mean - (mean * heads).sum(1)
+
+    return Way(solve_all)
 
 
 def loops(rows: HeadRows) -> dict[str, Way]:
@@ -158,6 +199,25 @@ def loops(rows: HeadRows) -> dict[str, Way]:
         "numpy.linalg.lstsq": _loop(rows, lstsq),
         "sklearn Ridge": _loop(rows, sklearn),
     }
+
+
+def torch_loop(rows: HeadRows) -> Way:
+    """A loop over tasks by `torch.linalg`."""
+    import torch
+
+    torch.set_num_threads(num_cpus())
+    eye = torch.eye(rows.x.shape[1])
+
+    def one(x, y, ridge):
+        x, y = torch.from_numpy(x), torch.from_numpy(y)
+        mean, label_mean = x.mean(0), y.mean()
+        centred = x - mean
+        gram = centred.T @ centred + float(ridge) * eye
+        moment = centred.T @ (y - label_mean)
+        head = torch.cholesky_solve(moment[:, None], torch.linalg.cholesky(gram))[:, 0]
+        return head.numpy(), float(label_mean - mean @ head)
+
+    return _loop(rows, one)
 
 
 def _loop(rows: HeadRows, one: Callable[..., Any]) -> Way:

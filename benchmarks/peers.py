@@ -2,14 +2,20 @@
 
     python -m benchmarks peers
     python -m benchmarks peers --cores 1 --out peers.json
+    python -m benchmarks peers --only fit --root mnist_c
     python -m benchmarks peers --quick
 
 Heads of many tasks, with as many rows each and with a fifth of all rows in one, held to float64;
-and basis pursuit of many targets, held to HiGHS. Ratios are medians over rounds in which all ways
-take turns. `--cores` keeps the process to that many cores.
+basis pursuit of many targets, held to HiGHS; and the fit of a linear representation beside training
+loops, on MNIST-C where `--root` gives its folder and otherwise on made rows of its sizes. Ratios
+are medians over rounds in which all ways take turns. `--cores` keeps the process to that many
+cores. Ways in PyTorch are left out where it is not installed.
 """
 
+import argparse
+import importlib.util
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +26,14 @@ from benchmarks.options import measuring_parser, parsed, write_json
 from benchmarks.timing import Way, ratio_to, side_by_side
 
 BASE = "amtl_jax"
+PARTS = ("heads", "relevance", "fit")
+NO_TORCH = "PyTorch is not installed, its ways are left out: pip install 'amtl-jax[bench]'."
 SIZES = ((150, 50, 50_000), (2_000, 64, 400_000))  # M, K, N
 _QUICK = ((6, 5, 400),)
 _SKEWS, _LARGEST = ("uniform", "skewed"), 0.2
 TARGETS, _QUICK_TARGETS = (150, 160, 50), (12, 4, 5)  # M, T, K
 _CONDITIONS = (10.0, 300.0)  # of the source heads
+FIT, _QUICK_FIT = (150, 812, 784, 50), (6, 40, 12, 3)  # M, rows of a task, D, K
 
 
 class Row(NamedTuple):
@@ -50,13 +59,45 @@ class Row(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables."""
-    options = parsed(measuring_parser("peers", rounds=15), argv)
+    parser = measuring_parser("peers", rounds=15)
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, help="part to run; may be given again"
+    )
+    parser.add_argument("--root", type=Path, help="folder of MNIST-C, for the fit")
+    parser.add_argument(
+        "--most-seconds", type=float, default=600.0, help="that a training loop is run for"
+    )
+    options = parsed(parser, argv)
+    if options.quick and options.root:
+        parser.error("--quick is of made rows: leave --root out.")
     ceiling = measure_ceiling(small=options.quick)
     machine = describe()
     print(
         f"On {machine['device']}, {machine['cores']} cores; a copy moves {ceiling.copy / 1e9:.1f} "
         f"GB/s, a float32 matmul makes {ceiling.matmul / 1e9:.0f} GFLOP/s."
     )
+    parts = options.only or PARTS
+    if not has_torch() and {"heads", "fit"} & set(parts):
+        print(NO_TORCH)
+    results, fit = {}, {}
+    if "heads" in parts:
+        results |= _head_part(options, ceiling)
+    if "relevance" in parts:
+        results |= _relevance_part(options)
+    if "fit" in parts:
+        table, fit = _fit_part(options)
+        results |= table
+    if options.out:
+        found = {"machine": machine, "ceiling": ceiling._asdict(), "tables": results, "fit": fit}
+        write_json(options.out, found)
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def _head_part(options: argparse.Namespace, ceiling: Ceiling) -> dict[str, Any]:
     results = {}
     for sizes in _QUICK if options.quick else SIZES:
         for skew in _SKEWS:
@@ -64,6 +105,11 @@ def main(argv: Sequence[str]) -> None:
             rows = head_table(*sizes, skewed=skew == "skewed", rounds=options.rounds)
             results[name] = [row._asdict() for row in rows]
             print(f"\n{name}\n\n{markdown(rows)}\n\n{reached(rows, sizes, ceiling)}", flush=True)
+    return results
+
+
+def _relevance_part(options: argparse.Namespace) -> dict[str, Any]:
+    results = {}
     for condition in _CONDITIONS:
         num_sources, num_targets, num_features = _QUICK_TARGETS if options.quick else TARGETS
         name = (
@@ -75,9 +121,25 @@ def main(argv: Sequence[str]) -> None:
         )
         results[name] = [row._asdict() for row in rows]
         print(f"\n{name}\n\n{markdown(rows)}", flush=True)
-    if options.out:
-        found = {"machine": machine, "ceiling": ceiling._asdict(), "tables": results}
-        write_json(options.out, found)
+    return results
+
+
+def _fit_part(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The table, and what the fit reached."""
+    from benchmarks import fit_table
+
+    problem = fit_table.fit_problem(options.root, *(_QUICK_FIT if options.quick else FIT))
+    table = fit_table.fit_table(
+        problem,
+        rounds=options.rounds,
+        most_seconds=options.most_seconds,
+        with_torch=has_torch(),
+    )
+    text = f"{fit_table.markdown(table.rows)}\n\n{fit_table.said(table)}"
+    print(f"\n{problem.name}\n\n{text}", flush=True)
+    found = table._asdict() | {"speeds": table.speeds._asdict()}
+    rows = [row._asdict() for row in found.pop("rows")]
+    return {problem.name: rows}, found
 
 
 def head_table(
@@ -88,12 +150,17 @@ def head_table(
 
     largest = _LARGEST if skewed else None
     rows = head_ways.make_rows(num_tasks, num_features, num_rows, largest=largest)
-    padded = head_ways.padded(rows)
-    ways = head_ways.ours(rows) | ({"padded jax.vmap": padded} if padded else {})
+    padded = head_ways.pad(rows)
+    ways = head_ways.ours(rows)
+    if padded is not None:
+        ways["padded jax.vmap"] = head_ways.padded_vmap(padded, rows.ridge)
+    ways |= head_ways.loops(rows)
+    if has_torch():
+        ways["torch.linalg in a loop"] = head_ways.torch_loop(rows)
+    if has_torch() and padded is not None:
+        ways["padded torch.linalg"] = head_ways.padded_torch(padded, rows.ridge)
     truth = head_ways.in_float64(rows)
-    return timed(
-        ways | head_ways.loops(rows), lambda found: _head_error(found, truth), rounds=rounds
-    )
+    return timed(ways, lambda found: _head_error(found, truth), rounds=rounds)
 
 
 def relevance_table(

@@ -120,19 +120,23 @@ def _read(
             own = jax.lax.dynamic_slice_in_dim(slot, first, chunk)
             return rows, add_blocks(carry[1], own, sums, axis=1)
 
-        shapes = jax.eval_shape(lambda *own: at_once(*own, num_edges), batch, extra, slot)
+        shapes = jax.eval_shape(
+            lambda batch, extra, slot: at_once(batch, extra, slot, num_edges), batch, extra, slot
+        )
         empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(0, math.ceil(num_blocks / chunk), add, empty)
 
     def of_device(own: tuple[TaskBatch, Array], slot: Array, num_edges: int) -> tuple[Array, Sums]:
         chunk = min(max(_CACHED // max(block_rows * num_inputs, 1), 1), len(slot))
+        batch, extra = own
         if chunk == len(slot):
-            return at_once(*own, slot, num_edges)
+            return at_once(batch, extra, slot, num_edges)
         return jax.lax.platform_dependent(
-            *own,
+            batch,
+            extra,
             slot,
-            cpu=lambda *own: in_chunks(*own, num_edges, chunk),
-            default=lambda *own: at_once(*own, num_edges),
+            cpu=lambda batch, extra, slot: in_chunks(batch, extra, slot, num_edges, chunk),
+            default=lambda batch, extra, slot: at_once(batch, extra, slot, num_edges),
         )
 
     return sum_by_task(

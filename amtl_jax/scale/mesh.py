@@ -84,8 +84,8 @@ def place_batch(batch: TaskBatch, mesh: Mesh) -> TaskBatch:
     last = host.task[-1:] if len(host.task) else np.zeros(1, np.int32)
     task = np.concatenate([host.task, np.repeat(last, missing)])
     split = NamedSharding(mesh, Spec((TASKS, DATA)))
-    rows = (_put(widened(leaf), split) for leaf in (host.x, host.y, host.weight))
-    return TaskBatch(*rows, _put(task, NamedSharding(mesh, Spec())))
+    x, y, weight = (_put(widened(leaf), split) for leaf in (host.x, host.y, host.weight))
+    return TaskBatch(x, y, weight, _put(task, NamedSharding(mesh, Spec())))
 
 
 def place_whole(tree: Params, mesh: Mesh) -> Params:
