@@ -112,7 +112,7 @@ def at_once(
 
 
 def in_tiles(rows: _Rows, slot: Array, num_tasks: int, num_edges: int, *, tile: int) -> Sums:
-    """The same, `tile` blocks at a time; a tile of padding costs nothing."""
+    """The same, `tile` blocks at a time; tiles behind the last block that counts cost nothing."""
 
     def total(skip: bool) -> Callable[..., Sums]:
         return lambda *rows: _in_tiles(rows, slot, num_tasks, num_edges, tile=tile, skip=skip)
@@ -132,15 +132,20 @@ def in_tiles(rows: _Rows, slot: Array, num_tasks: int, num_edges: int, *, tile: 
 def _in_tiles(
     rows: _Rows, slot: Array, num_tasks: int, num_edges: int, *, tile: int, skip: bool
 ) -> Sums:
-    def step(total: Sums, first: Array) -> tuple[Sums, None]:
+    num_blocks = len(slot)
+
+    def add(total: Sums, first: Array) -> Sums:
         begin, (*own, own_weight, own_slot) = take_tile((*rows, slot), first, tile)
         is_new = begin + jnp.arange(tile) >= first
         own_weight = jnp.where(is_new[:, None], own_weight, 0)
-        counts = jnp.any(own_weight != 0) if skip else True
-        sums = jax.lax.cond(counts, block_sums, lambda *_: nothing, *own, own_weight)
-        return add_blocks(total, own_slot, sums), None
+        return add_blocks(total, own_slot, block_sums(*own, own_weight))
 
     shapes = jax.eval_shape(block_sums, *(leaf[:tile] for leaf in rows))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     total = empty_sums(shapes, num_tasks, num_edges)
-    return jax.lax.scan(step, total, jnp.arange(0, len(slot), tile))[0]
+    if not skip:
+        firsts = jnp.arange(0, num_blocks, tile)
+        return jax.lax.scan(lambda total, first: (add(total, first), None), total, firsts)[0]
+    # No condition in the loop: its result would be copied.
+    counts = jnp.any(rows[2] != 0, axis=1)
+    live = jnp.max(jnp.where(counts, jnp.arange(1, num_blocks + 1), 0))
+    return jax.lax.fori_loop(0, -(-live // tile), lambda n, total: add(total, n * tile), total)
