@@ -10,6 +10,7 @@ import numpy as np
 
 import amtl_jax as amtl
 from amtl_jax.cpu_threads import num_cpus
+from amtl_jax.scale.mesh import make_mesh, place_batch, place_whole
 from benchmarks.timing import Way, compiled
 
 _MOST_PADDED = 2 << 30  # bytes
@@ -105,6 +106,23 @@ def ours(rows: HeadRows) -> dict[str, Way]:
             lambda batch, ridge: amtl.solve_heads(statistics(batch), ridge=ridge), batch, ridge
         ),
     }
+
+
+def on_devices(rows: HeadRows) -> dict[str, Way]:
+    """The library on all devices, which share rows and tasks; nothing where there is one."""
+    devices = len(jax.devices())
+    if devices == 1:
+        return {}
+    mesh = make_mesh(tasks=devices)
+    batch, ridge = place_batch(packed(rows), mesh), place_whole(rows.ridge, mesh)
+
+    def heads(batch: amtl.TaskBatch, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
+        stats = statistics_of(batch, num_tasks=len(rows.ridge))
+        found = amtl.solve_heads(stats, ridge=ridge)
+        return found.weight[..., 0], found.bias[..., 0]
+
+    with jax.set_mesh(mesh):
+        return {f"amtl_jax, {devices} devices": compiled(heads, batch, ridge)}
 
 
 class Padded(NamedTuple):

@@ -151,7 +151,7 @@ def head_table(
     largest = _LARGEST if skewed else None
     rows = head_ways.make_rows(num_tasks, num_features, num_rows, largest=largest)
     padded = head_ways.pad(rows)
-    ways = head_ways.ours(rows)
+    ways = head_ways.ours(rows) | head_ways.on_devices(rows)
     if padded is not None:
         ways["padded jax.vmap"] = head_ways.padded_vmap(padded, rows.ridge)
     ways |= head_ways.loops(rows)

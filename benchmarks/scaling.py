@@ -3,6 +3,7 @@
     python -m benchmarks scaling
     python -m benchmarks scaling --axes tasks skew --cores 1 --out scaling.json --plots plots
     python -m benchmarks scaling --quick
+    XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m benchmarks scaling --axes devices
 
 A table an axis, with the slopes of its log-log curves: least squares over the points whose time is
 at least ten times that of the smallest call, the same operation of one task, two rows and one
@@ -14,9 +15,11 @@ reading of all rows by a step of the linear fit by L-BFGS.
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from benchmarks.machine import describe, peak_memory
 from benchmarks.options import measuring_parser, parsed, write_json
-from benchmarks.scaling_axes import Found, axes, measure, misses, ratios
+from benchmarks.scaling_axes import DEVICES, Found, axes, measure, misses, ratios
 from benchmarks.slopes import number, slope_text
 
 _STAR = r" \*"
@@ -26,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints the tables."""
     parser = measuring_parser("scaling", rounds=9)
     parser.add_argument(
-        "--axes", nargs="+", choices=axes(quick=True), help="to vary [default: all]"
+        "--axes", nargs="+", choices=axes(quick=True), help="to vary [default: all there are]"
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="folder for a PNG an axis")
     options = parsed(parser, argv)
@@ -35,7 +38,9 @@ def main(argv: Sequence[str]) -> None:
     machine = describe()
     print(f"On {machine['device']}, {machine['cores']} cores.", flush=True)
     known, every = axes(quick=options.quick), []
-    for name in options.axes or known:
+    # One device has nothing to share.
+    default = [name for name in known if name != DEVICES or len(jax.devices()) > 1]
+    for name in options.axes or default:
         found = measure(known[name], rounds=options.rounds)
         every.append(found)
         print(f"\n{markdown(found)}", flush=True)

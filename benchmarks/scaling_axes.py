@@ -1,17 +1,21 @@
 """What is varied to see how costs grow, and the measurement of one axis."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from amtl_jax.scale.mesh import make_mesh, place_batch
 from benchmarks import head_ways
 from benchmarks.jobs import Job, time_jobs
 from benchmarks.slopes import Point, Slope, number, slope_of, slope_text
 from benchmarks.throughput_fits import pass_job
 from benchmarks.throughput_jobs import solution_job, statistics_job
 
+DEVICES = "devices"
 STATISTICS, SOLUTION, GRADIENT = "statistics", "solve_heads", "gradient pass"
 _MOST_SECONDS = 90.0  # of timing an axis
 
@@ -24,12 +28,14 @@ class Problem(NamedTuple):
       num_rows: N.
       width: K of the heads, and D of the linear fit.
       largest: share of all rows in the first task; None: the tasks have as many each.
+      devices: that share the rows and the tasks; None: no mesh.
     """
 
     num_tasks: int
     num_rows: int
     width: int
     largest: float | None = None
+    devices: int | None = None
 
 
 _SMALLEST = Problem(1, 2, 1)
@@ -131,6 +137,14 @@ def axes(*, quick: bool) -> dict[str, Axis]:
             (STATISTICS, SOLUTION, GRADIENT),
             most_ratio=math.inf if quick else 1.15,
         ),
+        Axis(
+            DEVICES,
+            "devices",
+            f"M = {tasks}, K = D = {width}, {5 * rows:,} rows",
+            tuple(2.0**power for power in range(len(jax.devices()).bit_length())),
+            lambda value: Problem(tasks, 5 * rows, width, devices=int(value)),
+            (STATISTICS, SOLUTION, GRADIENT),
+        ),
     )
     return {axis.name: axis for axis in found}
 
@@ -155,15 +169,21 @@ def measure(axis: Axis, *, rounds: int) -> Found:
 
 def _jobs(problem: Problem, operations: Sequence[str]) -> tuple[list[Job], float]:
     """A job of every operation, which share the packed rows; and the rows stored, a row."""
-    num_tasks, num_rows, width, largest = problem
+    num_tasks, num_rows, width, largest, devices = problem
     rows = head_ways.make_rows(num_tasks, width, num_rows, largest=largest)
     batch = head_ways.packed(rows)
+    stored = batch.weight.size / num_rows
+    in_force = contextlib.nullcontext()
+    if devices is not None:
+        mesh = make_mesh(tasks=devices)
+        batch, in_force = place_batch(batch, mesh), jax.set_mesh(mesh)
     makers = {
         STATISTICS: lambda: statistics_job(rows, batch),
         SOLUTION: lambda: solution_job(rows, batch),
         GRADIENT: lambda: pass_job(batch, num_tasks, num_rows),
     }
-    return [makers[operation]() for operation in operations], batch.weight.size / num_rows
+    with in_force:
+        return [makers[operation]() for operation in operations], stored
 
 
 def misses(found: Found) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from benchmarks import head_ways, scaling, scaling_axes, slopes
-from benchmarks.scaling_axes import Axis, Found, Problem, axes
+from benchmarks.scaling_axes import DEVICES, Axis, Found, Problem, axes
 from benchmarks.scaling_plots import write_plot
 from benchmarks.slopes import Point, slope_of
 
@@ -130,7 +131,7 @@ def test_axes_span_what_they_should():
     assert (full["skew"].values[0], full["skew"].values[-1]) == (0.01, 0.5)
     for axis in full.values():
         assert list(axis.values) == sorted(axis.values)
-        assert axis.name == "skew" or axis.values[-1] >= 100 * axis.values[0]
+        assert axis.name in ("skew", DEVICES) or axis.values[-1] >= 100 * axis.values[0]
         assert set(axis.limits) <= set(axis.operations)
     assert list(axes(quick=True)) == list(full)
     problem = full["tasks"].problem(100_000)
@@ -177,7 +178,7 @@ def test_the_command_prints_tables_draws_and_writes_json(tmp_path):
         [sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT
     )
     result = json.loads(out.read_text(), parse_constant=pytest.fail)
-    every = axes(quick=True)
+    every = {name: axis for name, axis in axes(quick=True).items() if name != DEVICES}
     assert [one["axis"] for one in result["axes"]] == list(every)
     assert told.stdout.count("\n| slope |") == len(every)
     assert {path.name for path in plots.iterdir()} == {f"scaling_{name}.png" for name in every}
@@ -205,3 +206,21 @@ def test_wrong_options_are_refused_in_a_line(words, message, capsys):
     assert message in text
     assert len(text.splitlines()) == 1
     assert error.value.code == 2
+
+
+def test_devices_share_the_rows_where_there_are_several(tmp_path):
+    out = tmp_path / "devices.json"
+    command = ["-m", "benchmarks", "scaling", "--quick", "--rounds", "2", "--axes", DEVICES]
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    subprocess.run(
+        [sys.executable, *command, "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=300,
+        env=os.environ | {"XLA_FLAGS": flags},
+    )
+    (axis,) = json.loads(out.read_text())["axes"]
+    assert [point["value"] for point in axis["points"]] == [1, 2] * 3
+    assert all(point["seconds"] > 0 for point in axis["points"])
