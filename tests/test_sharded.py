@@ -1,10 +1,12 @@
 """Sums over parts of the blocks, by hand and against float64, and the mesh that splits them."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 import amtl_jax as amtl
 from amtl_jax import cpu_threads
@@ -200,7 +202,7 @@ def batch_of(counts):
 )
 def test_blocks_that_fall_into_whole_parts(blocks, devices, whole):
     mesh = AbstractMesh((1, 1, devices), ("targets", "tasks", "data"))
-    assert whole_blocks(blocks, mesh) == whole
+    assert whole_blocks(blocks, cast("Mesh", mesh)) == whole  # it looks at the shape alone
 
 
 def test_a_placed_batch_has_the_same_rows_and_padding_behind():
