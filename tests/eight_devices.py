@@ -55,15 +55,22 @@ def mesh_of(name):
 
 
 def on(name, function, batch, *shared):
-    """What `function(batch, *shared)` gives on a mesh, and the program that it was."""
+    """What `function(batch, *shared)` gives on a mesh, twice the same, and the program it was."""
     mesh = mesh_of(name)
     if mesh is None:
         program = jax.jit(function).lower(batch, *shared).compile()
-        return jax.tree.map(np.asarray, program(batch, *shared)), program.as_text()
+        return twice(program, batch, *shared), program.as_text()
     placed = place_batch(batch, mesh), *place_whole(shared, mesh)
     with jax.set_mesh(mesh):
         program = jax.jit(function).lower(*placed).compile()
-        return jax.tree.map(np.asarray, program(*placed)), program.as_text()
+        return twice(program, *placed), program.as_text()
+
+
+def twice(program, *arguments):
+    """NumPy arrays of what a program gives; it must give the same bits again."""
+    one, again = (jax.tree.map(np.asarray, program(*arguments)) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, again, one)
+    return one
 
 
 def statistics(name):
