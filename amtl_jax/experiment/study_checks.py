@@ -11,7 +11,8 @@ STUDY_ARMS = ("same_digit", "all_data", "clairvoyant")  # beside those of a run
 UNBOUND = frozenset({"target_only", "all_data", "pooled"})  # arms that no budget bounds
 # Values of the config that a study refuses once they are set.
 SHARED_FITS = ("fit.weigh_noise", "target_in_final_fit")
-RUN_VALUES = ("until", *SHARED_FITS, "scale.tasks", "scale.data")
+_SHARED_ROWS = ("scale.tasks", "scale.data")
+RUN_VALUES = ("until", *SHARED_FITS, *_SHARED_ROWS)
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -78,11 +79,11 @@ def refuse_run_values(config: Config) -> None:
                 f"{name} is not for studies: the targets of a corruption share the fits of their "
                 "sources. Use amtl run."
             )
-    for name in ("scale.tasks", "scale.data"):
-        if operator.attrgetter(name)(config) > 1:
+    for name in _SHARED_ROWS:
+        if operator.attrgetter(name)(config) != 1:
             raise ConfigError(
-                f"{name} is for amtl run: a study deals its targets to devices, which need not "
-                "wait for each other. Set --scale.targets."
+                f"{name} is for amtl run: campaigns of a study do not share rows. Share its targets "
+                "by --scale.targets."
             )
     if config.until is not None:
         raise ConfigError("until is for amtl run: all arms of a study have one budget.")

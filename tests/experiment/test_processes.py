@@ -1,0 +1,149 @@
+"""Two processes that run one experiment together; one that is killed; options that do not fit."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tiny_runs import TINY, metrics_of
+
+from amtl_jax.cli import main
+
+SHARED = ("--scale.data", "2", "--fit.penalty", "1e-2", "--arms", "uniform", "a_mtrl")
+SECONDS = 200  # a process that waits for ever fails the test, and does not hang it
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(TINY)
+    return str(path)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts two processes of one command; both are ended with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def of(config, workdir, *words):
+            with socket.socket() as one:
+                one.bind(("localhost", 0))
+                port = one.getsockname()[1]
+            return [stack.enter_context(process(config, workdir, words, port, k)) for k in (0, 1)]
+
+        yield of
+
+
+@contextlib.contextmanager
+def process(config, workdir, words, port, number):
+    own = ["--distributed", "--coordinator", f"localhost:{port}", "--num-processes", "2"]
+    own += ["--process-id", str(number), "--workdir", str(workdir)]
+    one = subprocess.Popen(
+        [sys.executable, "-m", "amtl_jax.cli", "run", config, *words, *own],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield one
+    finally:
+        one.kill()
+        one.communicate()
+
+
+def words_of(text):
+    """What the command prints, without what the library behind two CPU processes says."""
+    return [line for line in text.splitlines() if line and not line.startswith("[Gloo]")]
+
+
+def test_two_processes_write_one_run(config, start, tmp_path, capsys):
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    words = (*SHARED, "--seeds", "0")
+    first, second = start(config, both, *words)
+    # The other one's pipes hold the little that it may say.
+    told = [one.communicate(timeout=SECONDS) for one in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), told
+    assert any("round 3/3" in line for line in words_of(told[0][0]))
+    assert words_of(told[1][0]) == words_of(told[1][1]) == []
+    rounds = [(line["strategy"], line["round"]) for line in metrics_of(both)]
+    assert rounds == [(arm, index) for arm in ("uniform", "a_mtrl") for index in range(3)]
+    assert main(["run", config, *words[2:], "--workdir", str(alone)]) == 0
+    capsys.readouterr()
+    found, expected = (
+        np.array([line["counts"] for line in metrics_of(workdir)]) for workdir in (both, alone)
+    )
+    assert len({*expected[-1]}) > 1  # the rule has an opinion
+    np.testing.assert_array_equal(found.sum(axis=1), expected.sum(axis=1))
+    assert (np.abs(found - expected).sum(axis=1) <= 0.01 * expected.sum(axis=1)).all()
+    for name in ("config.json", "summary.json", "model"):
+        assert (both / name).exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+def test_a_killed_process_ends_the_other_and_one_process_goes_on(config, start, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    words = (*SHARED, "--seeds", *"012345")
+    first, second = start(config, workdir, *words)
+    metrics, most = workdir / "metrics.jsonl", time.monotonic() + SECONDS
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n")):
+        assert first.poll() is None
+        assert second.poll() is None
+        assert time.monotonic() < most
+        time.sleep(0.05)
+    second.send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    first.communicate(timeout=SECONDS)
+    assert time.monotonic() - killed < 60
+    assert first.returncode != 0
+    # A whole line has its checkpoint; the last one may be half.
+    before = [line for line in metrics.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+    assert 1 <= len(before) < 6 * 2 * 3
+    assert main(["run", config, *words[2:], "--workdir", str(workdir)]) == 0
+    capsys.readouterr()
+    after = metrics.read_text().splitlines(keepends=True)
+    assert len(after) == 6 * 2 * 3
+    assert after[: len(before)] == before  # with their seconds: they were not computed again
+    slots = {(one["seed"], one["strategy"], one["round"]) for one in map(json.loads, after)}
+    assert len(slots) == len(after)
+
+
+OTHERS = ("--distributed", "--coordinator", "localhost:1", "--num-processes", "2")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("run", "synthetic", *OTHERS[1:3]), "are for --distributed: add it."),
+        (("run", "synthetic", "--process-id", "0"), "are for --distributed: add it."),
+        (("run", "synthetic", *OTHERS, "--process-id", "2"), "from 0 to 1, got 2."),
+        (("run", "synthetic", *OTHERS, "--process-id", "-1"), "from 0 to 1, got -1."),
+        (("run", "synthetic", *OTHERS), "none of them where the cluster tells, got"),
+        (("run", "synthetic", "--scale.data", "64"), "1 x 1 x 64 .* needs 64 devices, got 1"),
+        (("run", "synthetic", "--scale.data", "0"), "scale.data must be at least 1, got 0."),
+        (("run", "synthetic", "--scale.targets", "2"), "scale.targets 2 is for amtl study"),
+        (("study", "digits_c", "--scale.data", "2"), "scale.data is for amtl run"),
+        (("study", "digits_c", "--scale.tasks", "2"), "scale.tasks is for amtl run"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(words, part, capsys, tmp_path):
+    workdir = tmp_path / "run"
+    assert main([*words, "--workdir", str(workdir)]) == 2
+    out, err = capsys.readouterr()
+    assert re.fullmatch(rf"amtl: .*{part}.*\n", err)
+    assert "paid" not in out
+    assert not workdir.exists()
+
+
+def test_processes_that_find_different_rounds_do_not_start(config, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("amtl_jax.experiment.run.all_equal", lambda numbers: False)
+    workdir = tmp_path / "run"
+    assert main(["run", config, "--workdir", str(workdir)]) == 1
+    assert "give one that all of them share." in capsys.readouterr().err
+    assert not workdir.exists()
