@@ -135,10 +135,10 @@ def _in_tiles(
     num_blocks = len(slot)
 
     def add(total: Sums, first: Array) -> Sums:
-        begin, (*own, own_weight, own_slot) = take_tile((*rows, slot), first, tile)
+        begin, (features, labels, own_weight, own_slot) = take_tile((*rows, slot), first, tile)
         is_new = begin + jnp.arange(tile) >= first
         own_weight = jnp.where(is_new[:, None], own_weight, 0)
-        return add_blocks(total, own_slot, block_sums(*own, own_weight))
+        return add_blocks(total, own_slot, block_sums(features, labels, own_weight))
 
     shapes = jax.eval_shape(block_sums, *(leaf[:tile] for leaf in rows))
     total = empty_sums(shapes, num_tasks, num_edges)

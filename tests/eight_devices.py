@@ -18,6 +18,7 @@ import numpy as np
 import amtl_jax as amtl
 from amtl_jax.encoding import encode_live
 from amtl_jax.experiment.on_mesh import jit_round
+from amtl_jax.experiment.study.cases import batched, several
 from amtl_jax.scale.mesh import make_mesh, place_batch, place_whole
 from amtl_jax.sharded import num_parts
 
@@ -183,6 +184,24 @@ def bought(spent):
     return amtl.pack(x, y, task, num_tasks=NUM_SOURCES + 1, block_rows=16, num_blocks=num_blocks)
 
 
+def campaigns():
+    """Fits of three targets, one by one and dealt to four devices; what travels between those."""
+    batch = skewed_batch((6,), rows=500, block_rows=16)
+    fitter = amtl.lbfgs_fitter(amtl.linear_encoder(2), num_tasks=NUM_TASKS, num_steps=5)
+
+    def fit(batch, scale):
+        own = batch._replace(y=scale * batch.y)
+        return fitter.fit(fitter.init(jax.random.key(0), own, 1e-3), own, 1e-3).objective
+
+    mesh, scales = make_mesh(targets=4), jnp.arange(1.0, 5.0)
+    cases = [(scale,) for scale in scales[:3]]
+    one = several(fit, 1)
+    alone = [one(batch, [case])[0] for case in cases]
+    dealt = several(fit, 1, mesh)(place_whole(batch, mesh), cases)
+    program = jax.jit(batched(fit, 1, 1, mesh)).lower(batch, scales).compile()
+    return {"alone": np.stack(alone), "dealt": np.stack(dealt)}, communication(program.as_text())
+
+
 def main(folder):
     arrays, facts = {}, {"devices": len(jax.devices())}
     for name in MESHES:
@@ -194,6 +213,8 @@ def main(folder):
     for name in ROUNDS:
         found, facts[f"{name}/programs"] = rounds(name)
         arrays |= {f"{name}/{key}": value for key, value in found.items()}
+    found, facts["campaigns"] = campaigns()
+    arrays |= {f"campaigns/{key}": value for key, value in found.items()}
     np.savez(Path(folder) / "arrays.npz", **arrays)
     (Path(folder) / "facts.json").write_text(json.dumps(facts))
 

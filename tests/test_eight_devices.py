@@ -94,3 +94,11 @@ def test_a_second_round_compiles_nothing(found, mesh):
     assert facts["traced"] == [1, 0]
     assert facts["compiled"][0] >= 1
     assert facts["compiled"][1] == 0
+
+
+def test_campaigns_of_a_study_are_dealt_to_devices_that_send_each_other_nothing(found):
+    arrays, facts = found
+    alone = arrays["campaigns/alone"]
+    assert len(set(alone.tolist())) == 3
+    np.testing.assert_allclose(arrays["campaigns/dealt"], alone, rtol=1e-5)
+    assert facts["campaigns"] == {"sums": 0, "others": []}

@@ -52,6 +52,8 @@ def execute(arguments: argparse.Namespace, words: Sequence[str], place: Place) -
         raise ConfigError("--workdir expects a folder, got ''.")
     refuse_study_options(words, "amtl run")
     loaded = load_words(words, _FLAGS, "amtl run CONFIG [--VALUE ...]")
+    if arguments.dry_run and arguments.distributed:
+        raise ConfigError("--dry-run starts nothing, and no processes: leave --distributed out.")
     if arguments.dry_run:
         return _preview(loaded)
     workdir = arguments.workdir or f"runs/{loaded.config.name}"

@@ -82,8 +82,8 @@ def refuse_run_values(config: Config) -> None:
     for name in _SHARED_ROWS:
         if operator.attrgetter(name)(config) != 1:
             raise ConfigError(
-                f"{name} is for amtl run: campaigns of a study do not share rows. Share its targets "
-                "by --scale.targets."
+                f"{name} is for amtl run: campaigns of a study do not share rows. Set "
+                "--scale.targets, which shares the targets."
             )
     if config.until is not None:
         raise ConfigError("until is for amtl run: all arms of a study have one budget.")

@@ -125,6 +125,7 @@ OTHERS = ("--distributed", "--coordinator", "localhost:1", "--num-processes", "2
         (("run", "synthetic", *OTHERS, "--process-id", "2"), "from 0 to 1, got 2."),
         (("run", "synthetic", *OTHERS, "--process-id", "-1"), "from 0 to 1, got -1."),
         (("run", "synthetic", *OTHERS), "none of them where the cluster tells, got"),
+        (("run", "synthetic", "--dry-run", "--distributed"), "leave --distributed out."),
         (("run", "synthetic", "--scale.data", "64"), "1 x 1 x 64 .* needs 64 devices, got 1"),
         (("run", "synthetic", "--scale.data", "0"), "scale.data must be at least 1, got 0."),
         (("run", "synthetic", "--scale.targets", "2"), "scale.targets 2 is for amtl study"),
