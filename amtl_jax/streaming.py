@@ -72,7 +72,7 @@ class PackedChunks:
         self._y, self._task, self._weight = checked
         rows = default_block_rows(len(self._y), num_tasks) if block_rows is None else block_rows
         needed = int((-(-np.bincount(self._task, minlength=num_tasks) // rows)).sum())
-        self.chunk_blocks = min(chunk_blocks, max(needed, 1))
+        self.chunk_blocks: int = min(chunk_blocks, max(needed, 1))
         self._num_chunks = max(-(-needed // self.chunk_blocks), 1)
         self._row_of, self._block_task = pack_index(
             self._task,

@@ -18,7 +18,7 @@ class EncodedRows(RowsOnDemand):
     """
 
     def __init__(self, schema: Schema, table: Table, rows: np.ndarray):
-        self.shape = (len(rows), schema.num_inputs)
+        self.shape: tuple[int, ...] = (len(rows), schema.num_inputs)
         self._schema = schema
         self._table = table
         self._rows = rows

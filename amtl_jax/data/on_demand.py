@@ -15,7 +15,7 @@ class RowsOnDemand(abc.ABC):
     """
 
     shape: tuple[int, ...]
-    dtype = np.dtype(np.float32)
+    dtype: np.dtype[np.float32] = np.dtype(np.float32)
 
     @abc.abstractmethod
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:

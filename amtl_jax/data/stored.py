@@ -51,7 +51,7 @@ class StoredMatrix(RowsOnDemand):
 
     def __init__(self, place: Place):
         self.place = place
-        self.shape = place.shape
+        self.shape: tuple[int, int] = place.shape
 
     @property
     def num_bytes(self) -> int:
