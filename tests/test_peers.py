@@ -103,11 +103,11 @@ def test_the_command_prints_tables_and_writes_json(tmp_path, capsys, monkeypatch
     sys.argv += ["--out", str(out)]
     main()
     printed = capsys.readouterr().out
-    assert printed.count("| amtl_jax |") == 4
+    assert printed.count("| amtl_jax |") == 5
     assert "GFLOP/s" in printed
     found = json.loads(out.read_text())
     assert found["machine"]["cores"] >= 1
-    assert len(found["tables"]) == 4
+    assert len(found["tables"]) == 5
     for table in found["tables"].values():
         assert table[0]["ratio"] == [1, 1, 1]
 
