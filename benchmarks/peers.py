@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--root", type=Path, help="folder of MNIST-C, for the fit")
     parser.add_argument(
-        "--most-seconds", type=float, default=600.0, help="that a training loop is run for"
+        "--most-seconds", type=float, default=300.0, help="that a training loop is run for"
     )
     parser.add_argument("--out", type=Path, help="JSON with versions and hardware")
     options = parser.parse_args(argv)
