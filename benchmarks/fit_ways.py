@@ -69,24 +69,28 @@ def our_fit(rows: FitRows, config: Config) -> OurFit:
 
 
 def optimum(ours: OurFit) -> amtl.FitResult:
-    """The same fit to a tolerance a thousand times tighter."""
+    """The same fit to a tolerance a thousand times tighter, in at most 2,000 steps."""
     return _whole(ours.batch, ours.penalty, _told(ours.config, **_OPTIMUM)).call()
 
 
 def passes_within(ours: OurFit, objective: float, *, most: int) -> int:
     """Fewest gradient passes, of at most so many, after which the fit's objective is as small.
 
-    Found by bisection: with an exact line search the objective falls from pass to pass.
+    Found by doubling and bisection: with an exact line search the objective falls from pass to
+    pass.
     """
-    low = 0
-    while most - low > 1:
-        middle = (low + most) // 2
-        config = _told(ours.config, num_steps=middle, tolerance=0.0)
-        if float(_whole(ours.batch, ours.penalty, config).call().objective) <= objective:
-            most = middle
-        else:
-            low = middle
-    return most
+
+    def is_enough(passes: int) -> bool:
+        config = _told(ours.config, num_steps=passes, tolerance=0.0)
+        return float(_whole(ours.batch, ours.penalty, config).call().objective) <= objective
+
+    low, high = 0, 1
+    while high < most and not is_enough(high):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
 
 
 def speeds(ours: OurFit, *, rounds: int) -> Speeds:

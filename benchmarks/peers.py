@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--root", type=Path, help="folder of MNIST-C, for the fit")
     parser.add_argument(
-        "--most-seconds", type=float, default=600.0, help="that a training loop is run for"
+        "--most-seconds", type=float, default=300.0, help="that a training loop is run for"
     )
     options = parsed(parser, argv)
     if options.quick and options.root:
