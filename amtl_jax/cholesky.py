@@ -23,15 +23,16 @@ def raised_cholesky(system: Array) -> tuple[Array, Array]:
       L `[K, K]`, lower, and what was added to the diagonal, `[]`. NaN for a system that has one.
     """
 
-    def raised(lift):
-        return _cholesky(system, lift), lift
+    def raised(lift):  # Lᵀ: LAPACK wants the columns of L behind one another, a loop rows
+        return _cholesky(system, lift).mT, lift
 
     def failed(found):  # a NaN system would never end
         factor, lift = found
         return ~jnp.isfinite(jnp.diagonal(factor)).all() & (lift < 1.0)
 
     first = jnp.asarray(4.0 * jnp.finfo(system.dtype).eps, system.dtype)
-    return jax.lax.while_loop(failed, lambda found: raised(8.0 * found[1]), raised(first))
+    upper, lift = jax.lax.while_loop(failed, lambda found: raised(8.0 * found[1]), raised(first))
+    return upper.mT, lift
 
 
 @raised_cholesky.defjvp

@@ -113,8 +113,7 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     count = jnp.where(stats.count > 0, stats.count, 1.0)
     mean = stats.feature_sum / count * intercept  # [K]
     label_mean = stats.label_sum / count * intercept  # [O]
-    # The transpose is the same matrix, and as LAPACK wants it: columns behind one another.
-    gram = stats.gram.mT - jnp.outer(stats.feature_sum, mean)
+    gram = stats.gram - jnp.outer(stats.feature_sum, mean)
     moment = stats.moment - jnp.outer(mean, stats.label_sum)
     energy = stats.energy - label_mean * stats.label_sum
 
@@ -125,7 +124,8 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, spread + ridge, 1.0)), 0.0)
     penalty = jnp.where(alive, ridge * scale**2, 1.0)
     system = jnp.outer(scale, scale) * gram + jnp.diag(penalty)  # [K, K], diagonal 1
-    factor, lift = raised_cholesky(system)
+    # The transpose is the same matrix, and as LAPACK wants it: columns behind one another.
+    factor, lift = raised_cholesky(system.mT)
 
     solve = functools.partial(jax.scipy.linalg.cho_solve, (factor, True))
     target = scale[:, None] * moment
