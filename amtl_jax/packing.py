@@ -5,13 +5,15 @@ padded `[M, n_max, ...]` layout costs up to M times the budget; blocks of R rows
 one task each cost at most one partly filled block a task, whatever the allocation.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from amtl_jax.types import Numbers, TaskBatch
 
-_MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 8, 256
+_ROW_STEP, _MAX_BLOCK_ROWS = 8, 256
 
 
 def max_blocks(num_rows: int, num_tasks: int, block_rows: int) -> int:
@@ -42,14 +44,20 @@ def max_blocks(num_rows: int, num_tasks: int, block_rows: int) -> int:
 
 
 def default_block_rows(num_rows: int, num_tasks: int) -> int:
-    """Returns the power of two nearest N/(2M), within 8 … 256.
+    """Returns R: two blocks or more for a task of N/M rows, with few rows of padding.
 
-    Half the mean rows of a task: small enough to waste little on partly filled blocks, large
-    enough to keep the matrix units busy.
+    Small enough to waste little on partly filled blocks where counts differ, large enough to keep
+    the matrix units busy, and a multiple of 8 up to 256. Where all counts are N/M the last block of
+    a task is nearly full: of the least number of blocks that these bounds allow and of one more,
+    that is taken which has fewer slots.
     """
-    target = max(num_rows, 1) / (2 * num_tasks)
-    power = round(np.log2(max(target, 1.0)))
-    return int(np.clip(2**power, _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS))
+    mean = max(num_rows, 1) / num_tasks
+    least = max(2, math.ceil(mean / _MAX_BLOCK_ROWS))
+
+    def rows_of(blocks: int) -> int:
+        return _ROW_STEP * math.ceil(mean / (_ROW_STEP * blocks))
+
+    return rows_of(min((least, least + 1), key=lambda blocks: blocks * rows_of(blocks)))
 
 
 def pack(
@@ -74,7 +82,7 @@ def pack(
       weight: `[N]` non-negative sample weights, 1 unless told. Rows of weight 0 (missing labels)
         may hold any label; it is stored as 0.
       num_tasks: M.
-      block_rows: R; the power of two nearest N/(2M) unless told.
+      block_rows: R; `default_block_rows(N, M)` unless told.
       num_blocks: B; `max_blocks(N, M, R)` unless told, so shapes depend on N alone.
 
     Returns:

@@ -44,7 +44,7 @@ class PackedChunks:
       weight: `[N]` non-negative sample weights, 1 unless told; see `pack`.
       num_tasks: M.
       chunk_blocks: C, blocks of a chunk.
-      block_rows: R; the power of two nearest N/(2M) unless told.
+      block_rows: R; as in `pack` unless told.
 
     Raises:
       ValueError: as `pack`; where inputs are NaN or Inf, when their chunk's turn comes.

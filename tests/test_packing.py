@@ -107,10 +107,21 @@ def test_missing_labels_are_stored_as_zero():
 
 @pytest.mark.parametrize(
     ("num_rows", "num_tasks", "expected"),
-    [(15_000, 150, 64), (100, 150, 8), (10**6, 10, 256), (0, 1, 8), (50_000, 150, 128)],
+    [(15_000, 150, 56), (100, 150, 8), (10**6, 10, 256), (0, 1, 8), (50_000, 150, 168)],
 )
 def test_default_block_rows(num_rows, num_tasks, expected):
     assert default_block_rows(num_rows, num_tasks) == expected
+
+
+@given(count=st.integers(64, 10_000), num_tasks=st.sampled_from([1, 7]))
+def test_equal_counts_fill_their_blocks(count, num_tasks):
+    rows = default_block_rows(count * num_tasks, num_tasks)
+    blocks = -(-count // rows)
+    assert rows % 8 == 0
+    assert 8 <= rows <= 256
+    assert blocks >= 2
+    assert blocks * rows <= 1.25 * count
+    assert count < 200 or blocks * rows <= 1.08 * count
 
 
 ROWS = {"x": np.ones((4, 2)), "y": np.ones(4), "task": np.array([0, 1, 1, 0])}
