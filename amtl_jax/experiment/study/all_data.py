@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,38 +16,30 @@ from amtl_jax.experiment.study.pools import Places, Pools
 from amtl_jax.experiment.study.programs import Parts
 from amtl_jax.fitting.penalty import fit_with_penalty
 from amtl_jax.packing import default_block_rows, max_blocks, pack_index
-from amtl_jax.types import TaskBatch
+from amtl_jax.types import Array, FitResult, TaskBatch
 
 
-def all_data_fit(parts: Parts, pools: Pools, places: Places, seed: int) -> tuple[Any, int, float]:
-    """Fits the representation to all source images, each with its labels for all classes.
+def all_data_program(parts: Parts, places: Places) -> Callable[..., FitResult]:
+    """The fit to all source images, each with its labels for all classes.
 
     The tasks of a corruption share its images, so a corruption is one task of as many outputs as
     there are classes: the same heads, and every image is read once for all of them. λ is chosen on
     held-out images.
 
-    Returns:
-      Parameters of the encoder, the labels that were used, and seconds.
+    Args:
+      parts: of the study.
+      places: of any corruption; the others have as many corruptions and the same classes.
 
-    Raises:
-      RunError: if the fit is not finite.
+    Returns:
+      `(pools, packed [B, R], block_task [B], key) -> FitResult`; `packed` are rows of the pools, -1
+      for none.
     """
-    started = time.monotonic()
-    first, classes = np.unique(places.first), np.unique(places.label)
-    sizes = [int(places.source.capacity[places.first == one][0]) for one in first]
-    task = np.repeat(np.arange(len(first)), sizes)
-    rows = np.concatenate([one + np.arange(size) for one, size in zip(first, sizes, strict=True)])
-    block_rows = parts.config.block_rows or default_block_rows(len(rows), len(first))
-    num_blocks = max_blocks(len(rows), len(first), block_rows)
-    row_of, block_task = pack_index(
-        task, num_tasks=len(first), block_rows=block_rows, num_blocks=num_blocks
-    )
-    packed = jnp.asarray(np.where(row_of >= 0, rows[np.maximum(row_of, 0)], -1).astype(np.int32))
-    shape = places.source.input_shape
-    fitter = build_fitter(parts.config, parts.encoder, len(first), math.prod(shape))
+    num_tasks, classes = len(np.unique(places.first)), np.unique(places.label)
+    num_inputs = math.prod(places.source.input_shape)
+    fitter = build_fitter(parts.config, parts.encoder, num_tasks, num_inputs)
 
     @jax.jit
-    def fit(pools: Pools, packed, block_task, key):
+    def fit(pools: Pools, packed: Array, block_task: Array, key: Array) -> FitResult:
         row = jnp.maximum(packed, 0)
         weight = (packed >= 0).astype(jnp.float32)
         is_class = pools.label[row][..., None] == jnp.asarray(classes)[None, None]
@@ -69,8 +62,33 @@ def all_data_fit(parts: Parts, pools: Pools, places: Places, seed: int) -> tuple
         # From where all arms start, not behind the path that chose λ; see `fit_shared`.
         return chosen.fit if given is not None else fitter.fit(start, batch, chosen.penalty)
 
+    return fit
+
+
+def all_data_fit(
+    program: Callable[..., FitResult], parts: Parts, pools: Pools, places: Places, seed: int
+) -> tuple[Any, int, float]:
+    """Fits the representation to all source images there are; see `all_data_program`.
+
+    Returns:
+      Parameters of the encoder, the labels that were used, and seconds.
+
+    Raises:
+      RunError: if the fit is not finite.
+    """
+    started = time.monotonic()
+    first, classes = np.unique(places.first), np.unique(places.label)
+    sizes = [int(places.source.capacity[places.first == one][0]) for one in first]
+    task = np.repeat(np.arange(len(first)), sizes)
+    rows = np.concatenate([one + np.arange(size) for one, size in zip(first, sizes, strict=True)])
+    block_rows = parts.config.block_rows or default_block_rows(len(rows), len(first))
+    num_blocks = max_blocks(len(rows), len(first), block_rows)
+    row_of, block_task = pack_index(
+        task, num_tasks=len(first), block_rows=block_rows, num_blocks=num_blocks
+    )
+    packed = jnp.asarray(np.where(row_of >= 0, rows[np.maximum(row_of, 0)], -1).astype(np.int32))
     key = jax.random.fold_in(jax.random.key(seed), build.LEARNER_KEY)
-    found = jax.block_until_ready(fit(pools, packed, jnp.asarray(block_task), key))
+    found = jax.block_until_ready(program(pools, packed, jnp.asarray(block_task), key))
     if not bool(found.ok):
         raise RunError("all_data: the fit gave numbers that are not finite.")
     return found.params, len(rows) * len(classes), time.monotonic() - started

@@ -1,7 +1,7 @@
 """What the units of a context share: the uniform rounds and the ceiling, each kept in a file."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +20,13 @@ from amtl_jax.experiment.study.pools import Places, Pools, places_of
 from amtl_jax.experiment.study.programs import Parts, Programs
 from amtl_jax.experiment.study.targets import Ceiling
 from amtl_jax.experiment.study.uniform_rounds import Shared, fit_shared, shared_template
+from amtl_jax.types import FitResult
 
 _CONTEXTS = "contexts"
 
 
 class Stage(NamedTuple):
-    """What all contexts of a study share."""
+    """What all contexts of a study share; every program in it is compiled once."""
 
     config: Config
     workdir: Path
@@ -36,6 +37,7 @@ class Stage(NamedTuple):
     parts: Parts
     pools: Pools
     programs: dict[tuple[int, int], Programs]
+    all_data: Callable[..., FitResult] | None
 
 
 class Prepared(NamedTuple):
@@ -73,7 +75,9 @@ def prepare(stage: Stage, units: Sequence[Unit]) -> Prepared:
         for samples in dict.fromkeys(unit.target_samples for unit in units)
     }
     shared = _shared(stage, next(iter(fields.values())))
-    everything = _all_data(stage, places, context) if ALL_DATA in stage.grid.arms else None
+    everything = None
+    if stage.all_data is not None:
+        everything = _ceiling(stage, stage.all_data, places, context)
     return Prepared(fields, shared, everything)
 
 
@@ -107,7 +111,9 @@ def _shared(stage: Stage, field: Field) -> Shared:
     return shared
 
 
-def _all_data(stage: Stage, places: Places, context: Context) -> Ceiling:
+def _ceiling(
+    stage: Stage, program: Callable[..., FitResult], places: Places, context: Context
+) -> Ceiling:
     """The fit to all source rows, which depends on the corruption alone."""
     path = _path(stage, f"{context.corruption}-{ALL_DATA}")
     identity = {"config": stage.fingerprint, "corruption": context.corruption, "arm": ALL_DATA}
@@ -122,7 +128,7 @@ def _all_data(stage: Stage, places: Places, context: Context) -> Ceiling:
         except CheckpointError:
             pass  # computed again
     seed = stage.grid.seeds[0]
-    params, samples, seconds = all_data_fit(stage.parts, stage.pools, places, seed)
+    params, samples, seconds = all_data_fit(program, stage.parts, stage.pools, places, seed)
     record = {"samples": samples, "seconds": seconds}
     checkpoint.save(path, template._replace(state=params, record=record), identity=identity)
     return Ceiling(params, samples, seconds)

@@ -15,7 +15,8 @@ from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
 from amtl_jax.experiment.on_mesh import keep_programs
 from amtl_jax.experiment.representation import module_text
-from amtl_jax.experiment.study.arms import CLAIRVOYANT
+from amtl_jax.experiment.study.all_data import all_data_program
+from amtl_jax.experiment.study.arms import ALL_DATA, CLAIRVOYANT
 from amtl_jax.experiment.study.contexts import Stage, forget, forget_all, prepare
 from amtl_jax.experiment.study.grid import Context, Shard, Unit, grid_of
 from amtl_jax.experiment.study.observer import StudyObserver
@@ -188,12 +189,14 @@ def _stage(config: Config, workdir: Path, module: Any) -> Stage:
             for budget in grid.budgets
             for samples in grid.target_samples
         }
+        all_data = all_data_program(parts, places) if ALL_DATA in grid.arms else None
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     pools = device_pools(tasks, shape)
     if parts.mesh is not None:
         pools = place_whole(pools, parts.mesh)
-    return Stage(config, workdir, fingerprint(config), grid, tasks, shape, parts, pools, programs)
+    own = fingerprint(config)
+    return Stage(config, workdir, own, grid, tasks, shape, parts, pools, programs, all_data)
 
 
 def _plan_line(stage: Stage, shard: Shard, number: int) -> str:
