@@ -162,6 +162,8 @@ def rounds(name):
         own = jax.random.fold_in(key, index)
         counts.append(np.asarray(learner.ask(own, state)))
         batch = bought(np.asarray(state.spent) + counts[-1])
+        mesh = mesh_of(name)
+        batch = batch if mesh is None else place_batch(batch, mesh)
         before = len(traces), len(compiles)
         state, info = tell(own, state, batch)
         traced.append(len(traces) - before[0])
