@@ -55,8 +55,10 @@ def test_two_processes_write_one_run(config, start, tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
-def test_a_killed_process_ends_the_other_and_one_process_goes_on(config, start, tmp_path, capsys):
-    number = 1
+@pytest.mark.parametrize("number", [1, 0])  # 0: the coordinator, which is the one that writes
+def test_a_killed_process_ends_the_other_and_one_process_goes_on(
+    number, config, start, tmp_path, capsys
+):
     workdir = tmp_path / "run"
     words = (*SHARED, "--seeds", *"012345")
     both = start(config, workdir, *words)
