@@ -2,6 +2,10 @@
 
 Which rows go into which block follows from the counts alone, so every process knows it without a
 row at hand. It draws the rows of the blocks that its own devices hold, and no others.
+
+A device of a mesh holds a fixed share of the blocks, and rows fill them from the first one on. With
+room for all rounds the last devices wait until the last round. Of several lengths a batch has the
+least that holds its rows.
 """
 
 from typing import NamedTuple
@@ -45,15 +49,15 @@ def buy(
       target: the target's sample.
 
     Raises:
-      ValueError: if rows are not as expected; where there are several processes, in each of them.
+      ValueError: if rows that this process draws are not as expected.
+      ElsewhereError: if those of another process are not.
     """
     if mesh is None:
         rows = source.draw(key, counts)
         batch = build.pack_campaign(config, rows, target, source)
         return Bought(batch, rows.weight is not None)
-    shape = build.campaign_shape(config, source)
-    shape = shape._replace(num_blocks=whole_blocks(shape.num_blocks, mesh))
-    sizes = np.append(counts, len(target.x))
+    shape, sizes = build.campaign_shape(config, source), np.append(counts, len(target.x))
+    shape = shape._replace(num_blocks=_num_blocks(shape, sizes, mesh, config.scale.lengths))
     row_of, task = pack_index(np.repeat(np.arange(len(sizes)), sizes), **shape._asdict())
     sharding = row_sharding(mesh)
     places = sharding.addressable_devices_indices_map((shape.num_blocks,))
@@ -74,6 +78,13 @@ def buy(
 
     x, y, weight = (joined(*leaves) for leaves in zip(*(one[:3] for one in shards), strict=True))
     return Bought(TaskBatch(x, y, weight, place_whole(task, mesh)), is_weighted)
+
+
+def _num_blocks(shape: build.Shape, sizes: np.ndarray, mesh: Mesh, lengths: int) -> int:
+    """Blocks of a batch that has so many rows of each task, of so many lengths that there are."""
+    step = -(-shape.num_blocks // lengths)
+    needed = int((-(-sizes // shape.block_rows)).sum())
+    return whole_blocks(min(-(-needed // step) * step, shape.num_blocks), mesh)
 
 
 def _rows_of(

@@ -12,7 +12,7 @@ from two_processes import SECONDS, two, words_of
 
 from amtl_jax.cli import main
 
-ROWS, TASKS, INPUTS = 200, 6, 5
+ROWS, TASKS, INPUTS = 400, 6, 5
 PROGRAM = str(Path(__file__).with_name("counted_run.py"))
 CONFIG = """
 from amtl_jax.experiment.config import Config, EncoderConfig, FitConfig, TableConfig
@@ -24,8 +24,9 @@ def get_config():
         name="pool",
         data=data,
         num_target=40,
-        budget=480,
-        schedule=(0.5, 0.25, 0.25),
+        budget=960,
+        schedule=(0.5, 0.5),
+        block_rows=8,
         seeds=(0,),
         arms=("a_mtrl",),
         encoder=EncoderConfig(num_features=2),
@@ -33,6 +34,9 @@ def get_config():
         num_resamples=50,
     )
 """
+
+
+SHARED = ("--scale.data", "2", "--scale.lengths", "8")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def drawn(config):
         counted(files[0], -1, patch.setattr)
         assert main(["run", str(config), "--workdir", str(folder / "alone")]) == 0
     programs = [(PROGRAM, str(file), "-1") for file in files[1:]]
-    with two(config, folder / "both", "--scale.data", "2", programs=programs) as both:
+    with two(config, folder / "both", *SHARED, programs=programs) as both:
         told = [one.communicate(timeout=SECONDS) for one in both]
     assert [one.returncode for one in both] == [0, 0], told
     return [[json.loads(line) for line in file.read_text().splitlines()] for file in files], folder
@@ -66,12 +70,13 @@ def drawn(config):
 
 def test_each_process_draws_its_own_rows(drawn):
     (alone, first, second), _ = drawn
-    # Three rounds, and the last one's rows once more to look at the rank.
-    assert len(alone) == len(first) == len(second) == 4
-    assert [len(rows) for rows in alone] == [240, 360, 480, 480]
+    # Two rounds, and the last one's rows once more to look at the rank.
+    assert len(alone) == len(first) == len(second) == 3
+    assert [len(rows) for rows in alone] == [480, 960, 960]
     for whole, one, other in zip(alone, first, second, strict=True):
         assert sorted(one + other) == whole
         assert len(set(whole)) == len(whole)
+        assert len(whole) / 3 <= len(one) <= 2 * len(whole) / 3
 
 
 def test_two_processes_find_what_one_finds(drawn):
@@ -90,7 +95,7 @@ def test_a_bad_row_of_one_process_ends_both(config, drawn, tmp_path):
     files = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
     programs = [(PROGRAM, str(file), str(bad)) for file in files]
     started = time.monotonic()
-    with two(config, tmp_path / "run", "--scale.data", "2", programs=programs) as both:
+    with two(config, tmp_path / "run", *SHARED, programs=programs) as both:
         told = [one.communicate(timeout=SECONDS) for one in both]
     assert time.monotonic() - started < 60
     assert [one.returncode for one in both] == [1, 1], told

@@ -98,6 +98,11 @@ OTHERS = ("--distributed", "--coordinator", "localhost:1", "--num-processes", "2
         (("run", "synthetic", "--dry-run", "--distributed"), "leave --distributed out."),
         (("run", "synthetic", "--scale.data", "64"), "1 x 1 x 64 .* needs 64 devices, got 1"),
         (("run", "synthetic", "--scale.data", "0"), "scale.data must be at least 1, got 0."),
+        (
+            ("run", "synthetic", "--scale.lengths", "8"),
+            "scale.lengths must be 1 on one device, got 8",
+        ),
+        (("study", "digits_c", "--scale.lengths", "8"), "scale.lengths is for amtl run"),
         (("run", "synthetic", "--scale.targets", "2"), "scale.targets 2 is for amtl study"),
         (("study", "digits_c", "--scale.data", "2"), "scale.data is for amtl run"),
         (("study", "digits_c", "--scale.tasks", "2"), "scale.tasks is for amtl run"),
