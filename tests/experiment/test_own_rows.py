@@ -106,3 +106,21 @@ def test_a_bad_row_of_one_process_ends_both(config, drawn, tmp_path):
         (said,) = words_of(err)
         assert said.startswith(f"amtl: {start}: {line}")
     assert len(metrics_of(tmp_path / "run")) == 1  # the round before is kept
+
+
+def test_a_file_that_one_process_lacks_ends_both(config, tmp_path):
+    """Before anything is written; the number of a process is the last word of its command."""
+    text = "import sys\n" + CONFIG.replace("{path!r}", "PATH")
+    paths = [str(folder / "pool.npz") for folder in (config.parent, tmp_path)]
+    other = tmp_path / "config.py"
+    other.write_text(f"{text}\nPATH = {paths!r}[int(sys.argv[-1])]\n")
+    started = time.monotonic()
+    with two(other, tmp_path / "run", *SHARED) as both:
+        told = [one.communicate(timeout=SECONDS) for one in both]
+    assert time.monotonic() - started < 60
+    assert [one.returncode for one in both] == [1, 2], told
+    (first,), (second,) = (words_of(err) for _, err in told)
+    line = f"data.path {paths[1]!r} does not exist"
+    assert first.startswith(f"amtl: Process 1 failed in preparing the run: {line}")
+    assert second.startswith(f"amtl: {line}")
+    assert not (tmp_path / "run").exists()
