@@ -10,6 +10,7 @@ from amtl_jax.encoders.linear import is_linear
 from amtl_jax.fitting.gram import gram_fitter
 from amtl_jax.fitting.rank import choose_rank, rank_warning
 from amtl_jax.noise_weights import noise_factors, weigh_tasks
+from amtl_jax.sharded import everywhere
 from amtl_jax.types import Array, Encoder, Fitter, Params, TaskBatch
 
 # Numbers in the second moments of all tasks; a fit reads them in every one of its steps.
@@ -107,7 +108,7 @@ def rank_doubt(
 
 @functools.partial(jax.jit, static_argnames=("num_tasks", "max_rank", "intercept"))
 def _ranks(batch: TaskBatch, *, num_tasks: int, max_rank: int, intercept: bool):
-    return choose_rank(
+    choice = choose_rank(
         batch,
         num_tasks=num_tasks,
         max_rank=max_rank,
@@ -115,3 +116,4 @@ def _ranks(batch: TaskBatch, *, num_tasks: int, max_rank: int, intercept: bool):
         num_steps=_CHECK_STEPS,
         tolerance=_CHECK_TOLERANCE,
     )
+    return jax.tree.map(everywhere, choice)

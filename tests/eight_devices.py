@@ -6,6 +6,7 @@ writes `arrays.npz`, numbers by `<mesh>/<name>`, and `facts.json`. A process of 
 XLA_FLAGS and NPROC, which that test sets, tell before JAX starts how many devices there are.
 """
 
+import dataclasses
 import json
 import re
 import sys
@@ -17,6 +18,8 @@ import numpy as np
 
 import amtl_jax as amtl
 from amtl_jax.encoding import encode_live
+from amtl_jax.experiment.buying import buy
+from amtl_jax.experiment.config import ScaleConfig
 from amtl_jax.experiment.on_mesh import jit_round
 from amtl_jax.experiment.study.cases import batched, several
 from amtl_jax.scale.mesh import make_mesh, place_batch, place_whole
@@ -162,6 +165,8 @@ def rounds(name):
         own = jax.random.fold_in(key, index)
         counts.append(np.asarray(learner.ask(own, state)))
         batch = bought(np.asarray(state.spent) + counts[-1])
+        mesh = mesh_of(name)
+        batch = batch if mesh is None else place_batch(batch, mesh)
         before = len(traces), len(compiles)
         state, info = tell(own, state, batch)
         traced.append(len(traces) - before[0])
@@ -182,6 +187,40 @@ def bought(spent):
     x, y, task = (np.concatenate(parts) for parts in zip(rows[:3], target[:3], strict=True))
     num_blocks = amtl.max_blocks(BUDGET + NUM_TARGET, NUM_SOURCES + 1, 16)
     return amtl.pack(x, y, task, num_tasks=NUM_SOURCES + 1, block_rows=16, num_blocks=num_blocks)
+
+
+def purchases():
+    """Half of a budget bought on eight devices: blocks with rows on each, and what was asked for.
+
+    The samples come from a function, of which no row may be asked for twice.
+    """
+    truth = amtl.synthetic_truth("dup", seed=0, num_tasks=NUM_SOURCES, input_dim=6, num_features=2)
+    made, key, asked = amtl.SyntheticSource(truth), jax.random.key(0), []
+    target, counts = made.draw_target(key, NUM_TARGET), np.array([90, 5, 0, 40, 3, 30, 20, 12])
+
+    def draw(task, rows, seed):
+        asked.extend((task, row) for row in rows.tolist())
+        x = np.random.default_rng(seed).normal(size=(500, 6))[rows]
+        return x, x[:, 0] + made.names.index(task)
+
+    source = amtl.CallableSource(draw, made.names, input_shape=(6,))
+    data = amtl.SyntheticConfig("dup", num_tasks=NUM_SOURCES)
+    config = amtl.Config("some", data, num_target=NUM_TARGET, budget=BUDGET, block_rows=4)
+    alone = buy(config, source, None, key, counts, target).batch
+    arrays = {f"alone/{name}": leaf for name, leaf in alone._asdict().items()}
+    facts = {"asked": len(asked), "twice": len(asked) - len(set(asked)), "live": {}}
+    asked.clear()
+    again = amtl.CallableSource(draw, made.names, input_shape=(6,))
+    for lengths in (1, 8):
+        own = dataclasses.replace(config, scale=ScaleConfig(data=8, lengths=lengths))
+        batch = buy(own, again, mesh_of("data_8"), key, counts, target).batch
+        arrays |= {f"{lengths}/{name}": leaf for name, leaf in batch._asdict().items()}
+        shards = sorted(batch.weight.addressable_shards, key=lambda one: one.index[0].start)
+        live = [int(np.asarray(one.data).any(axis=1).sum()) for one in shards]
+        facts["live"][lengths] = live
+    facts["asked_on_mesh"] = len(asked)
+    facts["twice"] += len(asked) - len(set(asked))
+    return {name: np.asarray(leaf) for name, leaf in arrays.items()}, facts
 
 
 def campaigns():
@@ -213,6 +252,8 @@ def main(folder):
     for name in ROUNDS:
         found, facts[f"{name}/programs"] = rounds(name)
         arrays |= {f"{name}/{key}": value for key, value in found.items()}
+    found, facts["purchases"] = purchases()
+    arrays |= {f"purchases/{key}": value for key, value in found.items()}
     found, facts["campaigns"] = campaigns()
     arrays |= {f"campaigns/{key}": value for key, value in found.items()}
     np.savez(Path(folder) / "arrays.npz", **arrays)

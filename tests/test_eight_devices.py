@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eight_devices import BUDGET, FEATURES, FITS, MESHES, ROUNDS
+from eight_devices import BUDGET, FEATURES, FITS, MESHES, NUM_TARGET, ROUNDS
 
-from amtl_jax.types import Heads, HeadStats
+from amtl_jax.types import Heads, HeadStats, TaskBatch
 
 DEVICES = 8
+NAMES = TaskBatch._fields
 SHARED = [name for name in MESHES if name != "none"]
 
 
@@ -102,3 +103,26 @@ def test_campaigns_of_a_study_are_dealt_to_devices_that_send_each_other_nothing(
     assert len(set(alone.tolist())) == 3
     np.testing.assert_allclose(arrays["campaigns/dealt"], alone, rtol=1e-5)
     assert facts["campaigns"] == {"sums": 0, "others": []}
+
+
+def test_devices_get_the_blocks_of_one_device_and_no_row_is_asked_for_twice(found):
+    arrays, facts = found
+    alone, facts = {name: arrays[f"purchases/alone/{name}"] for name in NAMES}, facts["purchases"]
+    rows = 200
+    assert alone["weight"].sum() == rows + NUM_TARGET
+    for lengths in (1, 8):
+        own = {name: arrays[f"purchases/{lengths}/{name}"] for name in NAMES}
+        most = min(len(own["task"]), len(alone["task"]))
+        assert len(own["task"]) % DEVICES == 0
+        for name in NAMES:
+            np.testing.assert_array_equal(own[name][:most], alone[name][:most], err_msg=name)
+        assert own["weight"].sum() == alone["weight"].sum()
+        assert (np.diff(own["task"]) >= 0).all()
+    assert facts["asked"] == facts["asked_on_mesh"] == rows
+    assert facts["twice"] == 0
+
+
+def test_with_more_lengths_early_rounds_keep_the_devices_busy(found):
+    """Blocks with rows on each device, when half of the budget is spent."""
+    live = found[1]["purchases"]["live"]
+    assert live == {"1": [14, 14, 14, 14, 1, 0, 0, 0], "8": [9, 9, 9, 9, 9, 9, 3, 0]}

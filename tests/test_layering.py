@@ -65,7 +65,7 @@ ALLOWED = {
     "round_fit": {"types", "fitting", "noise_weights", "purse", "target"},
     "one_round": {"types", "round_fit", "label_alignment", "head_prior", "diagnosis"},
     "learner": {"types", "fitting", "one_round", "purse", "round_fit", "round_plan"},
-    "rank_choice": {"types", "encoders", "fitting", "noise_weights"},
+    "rank_choice": {"types", "encoders", "fitting", "noise_weights", "sharded"},
     "fitted": {"chunks", "types", "answer", "data", "rank_choice"},
     "default_fit": {"types", "encoders", "fitting", "rank_choice"},
     "compiled_round": {"types", "learner", "round_plan"},

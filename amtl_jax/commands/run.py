@@ -96,6 +96,7 @@ def _run(loaded: Loaded, workdir: str, writers: Sequence[str], *, is_shown: bool
     from amtl_jax.experiment.run import run
     from amtl_jax.experiment.scalars.run import written_run
     from amtl_jax.experiment.scalars.writers import require_writers
+    from amtl_jax.scale.processes import ElsewhereError
 
     encoder = make_encoder(loaded)
     own = {} if encoder is None else {"encoder": encoder}
@@ -109,7 +110,7 @@ def _run(loaded: Loaded, workdir: str, writers: Sequence[str], *, is_shown: bool
     ):
         try:
             run(loaded.config, workdir, observer=observer, **own)
-        except RunError as error:
+        except (RunError, ElsewhereError) as error:
             failure = error
         else:
             return 0

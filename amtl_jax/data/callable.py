@@ -29,7 +29,8 @@ class CallableSource:
     labels `[n]` or `[n, O]`, a row for each number in that order. A row number always means the
     same sample. What was drawn is remembered under the campaign's key, so no sample is generated,
     or paid, twice; if the function fails halfway through a draw, the tasks before are kept.
-    Another seed is another campaign, which asks anew.
+    Another seed is another campaign, which asks anew. So does another process: where a row costs
+    money, draw in one.
 
     A task with a capacity is a pool: its row numbers, all below the capacity, come in a random
     order that the key fixes, so `(inputs[rows], ask_people(inputs[rows]))` samples the pool

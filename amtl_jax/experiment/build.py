@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -157,22 +158,35 @@ def empty_batch(config: Config, problem: Problem, target: Rows) -> TaskBatch:
     return pack_campaign(config, nothing, target, problem.source)
 
 
-def pack_campaign(config: Config, rows: Rows, target: Rows, source: TaskSource) -> TaskBatch:
-    """Packs what was bought and the target sample into blocks whose shape depends on the config.
+class Shape(NamedTuple):
+    """Of a campaign's batch: numbers for `pack`."""
 
-    Every round of every arm and seed has the same shape, so one compiled `tell` serves all.
-    """
+    num_tasks: int
+    block_rows: int
+    num_blocks: int
+
+
+def campaign_shape(config: Config, source: TaskSource) -> Shape:
+    """The shape of every round of every arm and seed, so that one compiled `tell` serves all."""
     num_tasks = len(source.names) + 1
     num_rows = most_rows(config, source) + config.num_target
     block_rows = config.block_rows or default_block_rows(num_rows, num_tasks)
+    return Shape(num_tasks, block_rows, max_blocks(num_rows, num_tasks, block_rows))
+
+
+def pack_campaign(config: Config, rows: Rows, target: Rows, source: TaskSource) -> TaskBatch:
+    """Packs what was bought and the target sample into blocks whose shape depends on the config."""
+    return pack_rows(rows, target, campaign_shape(config, source))
+
+
+def pack_rows(rows: Rows, target: Rows, shape: Shape) -> TaskBatch:
+    """Packs rows of the sources and of the target."""
     return pack(
         np.concatenate([rows.x, target.x]),
         np.concatenate([rows.y, target.y]),
         np.concatenate([rows.task, target.task]),
-        num_tasks=num_tasks,
-        block_rows=block_rows,
-        num_blocks=max_blocks(num_rows, num_tasks, block_rows),
         weight=np.concatenate([weights_of(rows), weights_of(target)]),
+        **shape._asdict(),
     )
 
 

@@ -77,12 +77,17 @@ class ScaleConfig:
       tasks: devices that share the rows of a fit and, unlike `data`, the solution of its heads; in
         all `tasks` times `data` devices.
       data: devices that share the rows of a fit.
+      lengths: how many lengths the batches of a run on several devices have at most. With 1 they
+        have room for all rounds, so that no later round compiles, and in early rounds the last
+        devices have nothing to do. With 8 they are rounded up to an eighth of that room, and each
+        length is compiled when it first comes: for rounds that take longer than a compilation.
       targets: devices that take campaigns of a study among them.
       compilation_cache: folder that keeps compiled programs for the next start; made if missing.
     """
 
     tasks: int = 1
     data: int = 1
+    lengths: int = 1
     targets: int = 1
     compilation_cache: str | None = None
 

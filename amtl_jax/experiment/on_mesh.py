@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from amtl_jax.experiment.config import ConfigError, ScaleConfig
-from amtl_jax.scale.mesh import make_mesh, place_batch, place_whole
+from amtl_jax.scale.mesh import make_mesh, place_whole
 
 
 def mesh_of(scale: ScaleConfig) -> Mesh | None:
@@ -47,7 +47,7 @@ def keep_programs(folder: str | None) -> None:
 
 
 def jit_round(tell: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
-    """Compiles `Learner.tell`, on a mesh for a batch that is split over it.
+    """Compiles `Learner.tell`, on a mesh for a batch that lies on it.
 
     Returns:
       `(key, state, batch, *own)` to what `tell` gives, on this process's default device.
@@ -57,9 +57,9 @@ def jit_round(tell: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]
     compiled = jax.jit(tell, out_shardings=NamedSharding(mesh, Spec()))
 
     def on_mesh(key: Any, state: Any, batch: Any, *own: Any) -> Any:
-        whole = place_whole((key, state, own), mesh)
+        key, state, own = place_whole((key, state, own), mesh)
         with jax.set_mesh(mesh):
-            told = compiled(*whole[:2], place_batch(batch, mesh), *whole[2])
+            told = compiled(key, state, batch, *own)
         return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), told)
 
     return on_mesh

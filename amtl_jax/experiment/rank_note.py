@@ -1,5 +1,6 @@
 """Whether the number of features that a config gives is enough, as far as a round's rows tell."""
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -7,9 +8,11 @@ import jax
 import numpy as np
 
 from amtl_jax.experiment import build
+from amtl_jax.experiment.buying import buy
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.rounds import Setting
 from amtl_jax.rank_choice import has_moments, rank_doubt
+from amtl_jax.scale.mesh import place_whole
 from amtl_jax.types import Array, TaskBatch
 
 
@@ -23,14 +26,13 @@ def rank_checker(setting: Setting) -> Callable[[Array, Checkpoint], Checkpoint]:
     told: set[str] = set()  # seeds mostly agree: once is enough
 
     def with_warning(root: Array, one: Checkpoint) -> Checkpoint:
-        source = setting.problem.source
         if not _is_checked(setting):
             return one
         counts = np.asarray(one.state.spent)
-        rows = source.draw(jax.random.fold_in(root, build.DATA_KEY), counts)
         target = setting.problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
-        batch = build.pack_campaign(setting.config, rows, target, source)
-        return with_rank_warning(setting, one, batch, told)
+        key = jax.random.fold_in(root, build.DATA_KEY)
+        rows = buy(setting.config, setting.problem.source, setting.mesh, key, counts, target)
+        return with_rank_warning(setting, one, rows.batch, told)
 
     return with_warning
 
@@ -45,13 +47,15 @@ def with_rank_warning(
     """
     if not _is_checked(setting):
         return one
-    text = rank_doubt(
-        batch,
-        setting.encoder.num_features,
-        num_sources=len(setting.problem.source.names),
-        intercept=setting.config.fit.intercept,
-        task_noise=one.state.task_noise if setting.config.fit.weigh_noise else None,
-    )
+    noise, mesh = one.state.task_noise if setting.config.fit.weigh_noise else None, setting.mesh
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        text = rank_doubt(
+            batch,
+            setting.encoder.num_features,
+            num_sources=len(setting.problem.source.names),
+            intercept=setting.config.fit.intercept,
+            task_noise=noise if mesh is None else place_whole(noise, mesh),
+        )
     if text is not None and not told:
         setting.observer.noted(text)
         told.add(text)

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from amtl_jax.answer import Answer, answer_template, fit_answer
 from amtl_jax.data.sources import Rows
 from amtl_jax.encoding import encode_rows
 from amtl_jax.experiment import build
 from amtl_jax.experiment.baselines import pooled_round, target_only_round
+from amtl_jax.experiment.buying import buy
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.evaluate import error_of, evaluate
@@ -49,6 +51,7 @@ class Setting(NamedTuple):
     predict_answer: Callable[..., Any]
     observer: Observer
     encoder: Encoder
+    mesh: Mesh | None
 
 
 def prepare(
@@ -71,14 +74,15 @@ def prepare(
       ImportError: if the data needs a package that is not installed.
     """
     refuse_study_values(config)
-    learner, rules, jitted = None, (), (None, None)
+    learner, rules, jitted, mesh = None, (), (None, None), None
     try:
         problem = (make_problem or build.build_problem)(config)
         config = dataclasses.replace(config, num_target=problem.num_target, budget=problem.budget)
         encoder = build_encoder(config, problem.source.input_shape, module)
         if any(arm in build.RULES for arm in config.arms):
             learner, rules = build.build_learner(config, problem, encoder)
-            jitted = jax.jit(learner.ask), jit_round(learner.tell, mesh_of(config.scale))
+            mesh = mesh_of(config.scale)
+            jitted = jax.jit(learner.ask), jit_round(learner.tell, mesh)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     for note in (*problem.notes, *_join_notes(config, problem)):
@@ -106,6 +110,7 @@ def prepare(
         predictor(encoder),
         observer,
         encoder,
+        mesh,
     )
 
 
@@ -174,7 +179,7 @@ def teller(setting: Setting, root: Array, target: Rows) -> Callable[..., Any]:
     """Returns `(slot, state) -> (state, info)`, which buys the samples of a round and tells.
 
     The first rounds of rules that want the same counts are one round: it is told once a seed.
-    It raises `RunError` where the counts cannot be met.
+    It raises `RunError` where the counts cannot be met, or rows are not as expected.
     """
     learner_key = jax.random.fold_in(root, build.LEARNER_KEY)
     data_key = jax.random.fold_in(root, build.DATA_KEY)
@@ -196,11 +201,16 @@ def teller(setting: Setting, root: Array, target: Rows) -> Callable[..., Any]:
             state, info = shared[name]
             return choose(state, rule), info
         bought = np.asarray(state.spent) + counts
-        rows = setting.problem.source.draw(data_key, bought)
-        batch = build.pack_campaign(setting.config, rows, target, setting.problem.source)
+        try:
+            source = setting.problem.source
+            rows = buy(setting.config, source, setting.mesh, data_key, bought, target)
+        except ValueError as error:
+            raise RunError(
+                f"Round {slot.index + 1} of {slot.arm}, seed {slot.seed}: {error}"
+            ) from error
         # A label that is missing was paid with the others of its row.
-        own = () if rows.weight is None else (bought,)
-        told = jax.block_until_ready(setting.tell(key, state, batch, *own))
+        own = (bought,) if rows.is_weighted else ()
+        told = jax.block_until_ready(setting.tell(key, state, rows.batch, *own))
         if slot.index == 0:
             shared[name] = told
         return told

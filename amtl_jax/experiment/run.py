@@ -39,7 +39,7 @@ from amtl_jax.experiment.uncertainty import interval_maker
 from amtl_jax.experiment.validation import check
 from amtl_jax.experiment.workdir import claim, fingerprint, refuse_other
 from amtl_jax.files import write_atomically
-from amtl_jax.scale.processes import all_equal, is_first, wait_for_all
+from amtl_jax.scale.processes import all_equal, is_first, together
 from amtl_jax.types import Array, Evidence
 
 
@@ -69,7 +69,9 @@ def run(
     Raises:
       ConfigError: if the config does not fit together, or the workdir belongs to another;
         nothing is written then.
-      RunError: if a round gives numbers that are not finite; earlier rounds are kept.
+      RunError: if rows of a round are not as expected, or it gives numbers that are not finite;
+        earlier rounds are kept.
+      ElsewhereError: if another of several processes cannot go on.
       OSError: if the workdir cannot be read or written.
       ImportError: if the data needs a package that is not installed.
     """
@@ -80,20 +82,22 @@ def run(
         config = dataclasses.replace(config, encoder=named)
     check(config)
     workdir, observer = Path(workdir), observer or LogObserver()
-    refuse_other(workdir, config)
-    keep_programs(config.scale.compilation_cache)
-    observer.preparing("Preparing the tasks")
-    setting = prepare(config, observer, encoder)
-    # What does not fit into memory mostly fails here, and must not leave a claimed workdir.
-    wanted = templates(setting)
-    slots = _slots(setting)
-    journal = Journal(workdir, fingerprint(config), slots, is_first())
-    restored = journal.restore(wanted)
+    with together("preparing the run"):
+        refuse_other(workdir, config)
+        keep_programs(config.scale.compilation_cache)
+        observer.preparing("Preparing the tasks")
+        setting = prepare(config, observer, encoder)
+        # What does not fit into memory mostly fails here, and must not leave a claimed workdir.
+        wanted = templates(setting)
+        slots = _slots(setting)
+        journal = Journal(workdir, fingerprint(config), slots, is_first())
+        restored = journal.restore(wanted)
     _refuse_to_differ(workdir, slots, restored)
-    if journal.is_writer:
-        claim(workdir, config)
-    # A run that was killed may have left a line too few, or half of one.
-    journal.write_metrics(one.record for one in restored.values())
+    with together("writing to the workdir"):
+        if journal.is_writer:
+            claim(workdir, config)
+        # A run that was killed may have left a line too few, or half of one.
+        journal.write_metrics(one.record for one in restored.values())
     observer.planned(_plan(setting, slots))
     arms: dict[str, list[list[Checkpoint]]] = {arm: [] for arm in config.arms}
     records: list[dict[str, Any]] = []
@@ -105,15 +109,15 @@ def run(
                 kept[arm] = rounds[-1]
             arms[arm].append([one._replace(state=()) for one in rounds])  # states may be large
             records += [one.record for one in rounds]
-    journal.write_metrics(records)
     summary = summarise(config, setting.problem, arms)
     summary["seconds"] = round(time.monotonic() - started, 2)
-    if journal.is_writer:
-        body = json.dumps(summary, indent=2, allow_nan=False)
-        write_atomically(workdir / "summary.json", body.encode() + b"\n")
-        _write_model(setting, workdir, summary, kept)
-        _write_examples(setting, workdir, summary["chosen_arm"], records)
-    wait_for_all("written")
+    with together("writing to the workdir"):
+        journal.write_metrics(records)
+        if journal.is_writer:
+            body = json.dumps(summary, indent=2, allow_nan=False)
+            write_atomically(workdir / "summary.json", body.encode() + b"\n")
+            _write_model(setting, workdir, summary, kept)
+            _write_examples(setting, workdir, summary["chosen_arm"], records)
     result = read_result(workdir)
     if journal.is_writer:
         _write_figures(result, observer)
@@ -237,7 +241,8 @@ def _run_seed(
                     # Once a seed: other arms have samples of the same tasks.
                     is_looked_at = is_last and arm in setting.rules[:1]
                     one = checked(root, one) if is_looked_at else one
-                journal.keep(slot, one)
+                with together("writing to the workdir"):
+                    journal.keep(slot, one)
             rounds.append(one)
             setting.observer.finished(slot, one.record, restored=is_restored)
             if is_good_enough(setting.config, one.record) and index < last:

@@ -11,7 +11,7 @@ STUDY_ARMS = ("same_digit", "all_data", "clairvoyant")  # beside those of a run
 UNBOUND = frozenset({"target_only", "all_data", "pooled"})  # arms that no budget bounds
 # Values of the config that a study refuses once they are set.
 SHARED_FITS = ("fit.weigh_noise", "target_in_final_fit")
-_SHARED_ROWS = ("scale.tasks", "scale.data")
+_SHARED_ROWS = ("scale.tasks", "scale.data", "scale.lengths")
 RUN_VALUES = ("until", *SHARED_FITS, *_SHARED_ROWS)
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 

@@ -119,8 +119,10 @@ def _value_problems(config: Config) -> list[str]:
     within("encoder.widths", 1, WIDEST)
     scale = config.encoder.input_scale
     expect(0 < scale <= LARGEST_FLOAT, "encoder.input_scale", "positive, and float32")
-    for name in ("tasks", "data", "targets"):
+    for name in ("tasks", "data", "lengths", "targets"):
         within(f"scale.{name}", 1, WIDEST)
+    is_shared = config.scale.tasks * config.scale.data > 1
+    expect(is_shared or config.scale.lengths == 1, "scale.lengths", "1 on one device")
     expect(config.scale.compilation_cache != "", "scale.compilation_cache", "a folder or None")
     check_data(checks, config)
     check_study(checks, config)

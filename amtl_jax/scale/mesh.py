@@ -60,11 +60,18 @@ def whole_blocks(num_blocks: int, mesh: Mesh) -> int:
     return num_blocks + -num_blocks % parts
 
 
+def row_sharding(mesh: Mesh) -> NamedSharding:
+    """How the blocks of a batch lie on a mesh: neighbours on every device, as few tasks as can be.
+
+    The sums of a task then come from as few devices as can be.
+    """
+    return NamedSharding(mesh, Spec((TASKS, DATA)))
+
+
 def place_batch(batch: TaskBatch, mesh: Mesh) -> TaskBatch:
     """Splits the rows of a batch over the devices of a mesh.
 
-    Blocks of padding are added until they divide. Every device has neighbouring blocks, so that the
-    sums of a task come from as few devices as can be.
+    Blocks of padding are added until they divide.
 
     Args:
       batch: packed samples, on the host or on any device; every process has the same.
@@ -83,7 +90,7 @@ def place_batch(batch: TaskBatch, mesh: Mesh) -> TaskBatch:
     host = jax.tree.map(np.asarray, batch)
     last = host.task[-1:] if len(host.task) else np.zeros(1, np.int32)
     task = np.concatenate([host.task, np.repeat(last, missing)])
-    split = NamedSharding(mesh, Spec((TASKS, DATA)))
+    split = row_sharding(mesh)
     x, y, weight = (_put(widened(leaf), split) for leaf in (host.x, host.y, host.weight))
     return TaskBatch(x, y, weight, _put(task, NamedSharding(mesh, Spec())))
 

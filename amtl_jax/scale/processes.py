@@ -1,5 +1,7 @@
 """Several processes that compute one thing together, on one machine or on several."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
@@ -7,6 +9,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 HEARTBEAT_SECONDS = 20
+_TOLD_BYTES = 1000  # of an error, for the other processes
+
+
+class ElsewhereError(RuntimeError):
+    """Another process cannot go on; the message says which one, and is its own."""
 
 
 def start_processes(
@@ -69,15 +76,43 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def wait_for_all(name: str) -> None:
-    """Waits until every process has come to the place of that name."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 def all_equal(numbers: np.ndarray) -> bool:
     """Whether every process has the same numbers; all of them must ask."""
     if jax.process_count() == 1:
         return True
     found = np.asarray(multihost_utils.process_allgather(numbers))
     return bool((found == found[:1]).all())
+
+
+@contextlib.contextmanager
+def together(what: str) -> Iterator[None]:
+    """Has a block fail in every process where it fails in one; all of them must come to it.
+
+    Otherwise the others would wait in the next computation for one that is gone. Nothing in the
+    block may wait for another process.
+
+    Args:
+      what: is done in the block, for the message.
+
+    Raises:
+      ElsewhereError: in the processes where the block went well, if it failed in another.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    own = None
+    try:
+        yield
+    except Exception as error:  # whatever went wrong, the others must not wait
+        own = error
+    text = "" if own is None else f"{own}" or type(own).__name__
+    told = np.zeros(_TOLD_BYTES, np.uint8)
+    words = np.frombuffer(text.encode()[:_TOLD_BYTES], np.uint8)
+    told[: len(words)] = words
+    found = np.asarray(multihost_utils.process_allgather(told))
+    if own is not None:
+        raise own
+    failed = np.flatnonzero(found.any(axis=1))
+    if len(failed):
+        text = found[failed[0]].tobytes().rstrip(b"\0").decode(errors="replace")
+        raise ElsewhereError(f"Process {failed[0]} failed in {what}: {text}")

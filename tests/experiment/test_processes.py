@@ -5,19 +5,16 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from tiny_runs import TINY, metrics_of
+from two_processes import SECONDS, two, words_of
 
 from amtl_jax.cli import main
 
 SHARED = ("--scale.data", "2", "--fit.penalty", "1e-2", "--arms", "uniform", "a_mtrl")
-SECONDS = 200  # a process that waits for ever fails the test, and does not hang it
 
 
 @pytest.fixture
@@ -28,39 +25,10 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start():
     """Starts two processes of one command; both are ended with the test."""
     with contextlib.ExitStack() as stack:
-
-        def of(config, workdir, *words):
-            with socket.socket() as one:
-                one.bind(("localhost", 0))
-                port = one.getsockname()[1]
-            return [stack.enter_context(process(config, workdir, words, port, k)) for k in (0, 1)]
-
-        yield of
-
-
-@contextlib.contextmanager
-def process(config, workdir, words, port, number):
-    own = ["--distributed", "--coordinator", f"localhost:{port}", "--num-processes", "2"]
-    own += ["--process-id", str(number), "--workdir", str(workdir)]
-    one = subprocess.Popen(
-        [sys.executable, "-m", "amtl_jax.cli", "run", config, *words, *own],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield one
-    finally:
-        one.kill()
-        one.communicate()
-
-
-def words_of(text):
-    """What the command prints, without what the library behind two CPU processes says."""
-    return [line for line in text.splitlines() if line and not line.startswith("[Gloo]")]
+        yield lambda *arguments: stack.enter_context(two(*arguments))
 
 
 def test_two_processes_write_one_run(config, start, tmp_path, capsys):
@@ -87,21 +55,23 @@ def test_two_processes_write_one_run(config, start, tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
-def test_a_killed_process_ends_the_other_and_one_process_goes_on(config, start, tmp_path, capsys):
+@pytest.mark.parametrize("number", [1, 0])  # 0: the coordinator, which is the one that writes
+def test_a_killed_process_ends_the_other_and_one_process_goes_on(
+    number, config, start, tmp_path, capsys
+):
     workdir = tmp_path / "run"
     words = (*SHARED, "--seeds", *"012345")
-    first, second = start(config, workdir, *words)
+    both = start(config, workdir, *words)
     metrics, most = workdir / "metrics.jsonl", time.monotonic() + SECONDS
     while not (metrics.exists() and metrics.read_bytes().count(b"\n")):
-        assert first.poll() is None
-        assert second.poll() is None
+        assert [one.poll() for one in both] == [None, None]
         assert time.monotonic() < most
         time.sleep(0.05)
-    second.send_signal(signal.SIGKILL)
-    killed = time.monotonic()
-    first.communicate(timeout=SECONDS)
+    both[number].send_signal(signal.SIGKILL)
+    killed, other = time.monotonic(), both[1 - number]
+    other.communicate(timeout=SECONDS)
     assert time.monotonic() - killed < 60
-    assert first.returncode != 0
+    assert other.returncode != 0
     # A whole line has its checkpoint; the last one may be half.
     before = [line for line in metrics.read_text().splitlines(keepends=True) if line[-1] == "\n"]
     assert 1 <= len(before) < 6 * 2 * 3
@@ -128,6 +98,11 @@ OTHERS = ("--distributed", "--coordinator", "localhost:1", "--num-processes", "2
         (("run", "synthetic", "--dry-run", "--distributed"), "leave --distributed out."),
         (("run", "synthetic", "--scale.data", "64"), "1 x 1 x 64 .* needs 64 devices, got 1"),
         (("run", "synthetic", "--scale.data", "0"), "scale.data must be at least 1, got 0."),
+        (
+            ("run", "synthetic", "--scale.lengths", "8"),
+            "scale.lengths must be 1 on one device, got 8",
+        ),
+        (("study", "digits_c", "--scale.lengths", "8"), "scale.lengths is for amtl run"),
         (("run", "synthetic", "--scale.targets", "2"), "scale.targets 2 is for amtl study"),
         (("study", "digits_c", "--scale.data", "2"), "scale.data is for amtl run"),
         (("study", "digits_c", "--scale.tasks", "2"), "scale.tasks is for amtl run"),
