@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from amtl_jax.data.drawn import DrawnRows
 from amtl_jax.data.scenarios import synthetic_truth
 from amtl_jax.data.sources import Rows, TaskSource
 from amtl_jax.data.synthetic import SyntheticSource
@@ -162,18 +163,24 @@ def pack_campaign(config: Config, rows: Rows, target: Rows, source: TaskSource) 
 
     Every round of every arm and seed has the same shape, so one compiled `tell` serves all.
     """
-    num_tasks = len(source.names) + 1
-    num_rows = most_rows(config, source) + config.num_target
-    block_rows = config.block_rows or default_block_rows(num_rows, num_tasks)
+    num_blocks, block_rows = block_shape(config, source)
     return pack(
         np.concatenate([rows.x, target.x]),
         np.concatenate([rows.y, target.y]),
         np.concatenate([rows.task, target.task]),
-        num_tasks=num_tasks,
+        num_tasks=len(source.names) + 1,
         block_rows=block_rows,
-        num_blocks=max_blocks(num_rows, num_tasks, block_rows),
+        num_blocks=num_blocks,
         weight=np.concatenate([weights_of(rows), weights_of(target)]),
     )
+
+
+def block_shape(config: Config, source: TaskSource) -> tuple[int, int]:
+    """Blocks of a round, whatever the allocation, and the rows of one."""
+    num_tasks = len(source.names) + 1
+    num_rows = most_rows(config, source) + config.num_target
+    block_rows = config.block_rows or default_block_rows(num_rows, num_tasks)
+    return max_blocks(num_rows, num_tasks, block_rows), block_rows
 
 
 def most_rows(config: Config, source: TaskSource) -> int:
@@ -183,6 +190,6 @@ def most_rows(config: Config, source: TaskSource) -> int:
     return int(config.budget / source.price.min()) * int(largest)
 
 
-def weights_of(rows: Rows) -> np.ndarray:
+def weights_of(rows: Rows | DrawnRows) -> np.ndarray:
     """Sample weights `[N]`; 0 where a label is missing."""
     return np.ones(len(rows.x), np.float32) if rows.weight is None else rows.weight

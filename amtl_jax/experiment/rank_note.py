@@ -8,7 +8,10 @@ import numpy as np
 
 from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
+from amtl_jax.experiment.config import chunk_blocks_of
 from amtl_jax.experiment.rounds import Setting
+from amtl_jax.experiment.streamed import stream_campaign
+from amtl_jax.fitting.moments import TaskMoments
 from amtl_jax.rank_choice import has_moments, rank_doubt
 from amtl_jax.types import Array, TaskBatch
 
@@ -26,19 +29,23 @@ def rank_checker(setting: Setting) -> Callable[[Array, Checkpoint], Checkpoint]:
         source = setting.problem.source
         if not _is_checked(setting):
             return one
-        counts = np.asarray(one.state.spent)
-        rows = source.draw(jax.random.fold_in(root, build.DATA_KEY), counts)
+        counts, data_key = np.asarray(one.state.spent), jax.random.fold_in(root, build.DATA_KEY)
         target = setting.problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
-        batch = build.pack_campaign(setting.config, rows, target, source)
-        return with_rank_warning(setting, one, batch, told)
+        if chunk_blocks_of(setting.config.data) is None:
+            rows = source.draw(data_key, counts)
+            samples = build.pack_campaign(setting.config, rows, target, source)
+        else:
+            samples = stream_campaign(setting.config, setting.problem, target, data_key, counts)
+            samples = samples.moments
+        return with_rank_warning(setting, one, samples, told)
 
     return with_warning
 
 
 def with_rank_warning(
-    setting: Setting, one: Checkpoint, batch: TaskBatch, told: set[str]
+    setting: Setting, one: Checkpoint, samples: TaskBatch | TaskMoments, told: set[str]
 ) -> Checkpoint:
-    """Adds `rank_warning` to the record of a round on these rows, and tells the observer.
+    """Adds `rank_warning` to the record of a round on these samples, and tells the observer.
 
     It looks at linear representations whose number of features the config gives, where inputs
     are few enough for it. The observer hears the first warning alone; `told` remembers it.
@@ -46,7 +53,7 @@ def with_rank_warning(
     if not _is_checked(setting):
         return one
     text = rank_doubt(
-        batch,
+        samples,
         setting.encoder.num_features,
         num_sources=len(setting.problem.source.names),
         intercept=setting.config.fit.intercept,
