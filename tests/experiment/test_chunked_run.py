@@ -11,7 +11,7 @@ from tiny_runs import assert_same_results, metrics_of
 import amtl_jax as amtl
 from amtl_jax import streaming
 from amtl_jax.data import npz
-from amtl_jax.data.stored import StoredMatrix
+from amtl_jax.data.drawn import DrawnInputs
 from amtl_jax.experiment import build, rounds
 from amtl_jax.experiment.config import (
     Config,
@@ -144,14 +144,14 @@ def test_digits_give_the_same_counts_and_heads(tmp_path, monkeypatch):
 
 
 def watched(config, workdir):
-    """Runs; returns the most numbers of one array on the device, and the most rows read at once."""
+    """Runs; returns the most numbers of one array on the device, and the most rows drawn at once."""
     arrays, reads, others = [], [], jax.live_arrays()  # of other tests
 
     def look():
         known = set(map(id, others))
         arrays.extend(leaf.size for leaf in jax.live_arrays() if id(leaf) not in known)
 
-    add, prepare, read = streaming._add, rounds.prepare, StoredMatrix.__getitem__
+    add, prepare, read = streaming._add, rounds.prepare, DrawnInputs.__getitem__
 
     def watching_add(*arguments):
         look()
@@ -159,7 +159,6 @@ def watched(config, workdir):
 
     def watching_prepare(*arguments, **options):
         setting = prepare(*arguments, **options)
-        reads.clear()  # checks and units are read before, in parts of their own
 
         def tell(*arguments):
             look()
@@ -174,7 +173,7 @@ def watched(config, workdir):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "_add", watching_add)
         patch.setattr("amtl_jax.experiment.run.prepare", watching_prepare)
-        patch.setattr(StoredMatrix, "__getitem__", watching_read)
+        patch.setattr(DrawnInputs, "__getitem__", watching_read)
         run(config, workdir)
     return max(arrays), max(reads)
 
@@ -188,7 +187,7 @@ def test_neither_device_nor_memory_hold_what_was_bought(table, tmp_path, monkeyp
     assert chunk * INPUTS < sums < BUDGET * INPUTS / 2
     most, rows = watched(config, tmp_path / "chunks")
     assert most == sums  # of rows that are fitted and those that are held out
-    assert rows == max(chunk, len(problem.test.x))
+    assert rows == chunk
     most, rows = watched(config_of(table, None, arms=("uniform",), num_target=20), tmp_path / "all")
     assert most >= BUDGET * INPUTS  # a batch has room for all
     assert rows == BUDGET
