@@ -144,7 +144,7 @@ def test_digits_give_the_same_counts_and_heads(tmp_path, monkeypatch):
 
 
 def watched(config, workdir):
-    """Runs; returns the most numbers of one array on the device, and the most rows drawn at once."""
+    """Runs; returns the most numbers of an array on the device, and of rows drawn at once."""
     arrays, reads, others = [], [], jax.live_arrays()  # of other tests
 
     def look():
