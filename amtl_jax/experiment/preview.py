@@ -64,10 +64,10 @@ class Preview(NamedTuple):
       batch_shape: `[B, R, ...]` of the packed inputs, of a chunk where rows come in chunks; None
         where no arm buys.
       batch_bytes: of the packed batch, or of the sums over the chunks.
-      num_chunks: how many there are; None where all rows are one batch.
       num_fits: fewest and most fits of the whole run.
       cost: of one fit; None where no arm buys.
-      draw_seconds: of drawing and packing the whole budget once.
+      draw_seconds: of drawing and packing the whole budget once, or of its sums.
+      num_chunks: that the rows come in; None where they are one batch.
     """
 
     name: str
@@ -84,10 +84,10 @@ class Preview(NamedTuple):
     has_prices: bool
     batch_shape: tuple[int, ...] | None
     batch_bytes: int
-    num_chunks: int | None
     num_fits: tuple[int, int]
     cost: Cost | None
     draw_seconds: float
+    num_chunks: int | None = None
 
 
 def preview(config: Config, *, encoder: Any = None) -> Preview:
@@ -119,16 +119,15 @@ def preview(config: Config, *, encoder: Any = None) -> Preview:
         has_prices=build.prices_of(problem.source) is not None,
         batch_shape=None,
         batch_bytes=0,
-        num_chunks=None,
         num_fits=(0, 0),
         cost=None,
         draw_seconds=0.0,
     )
     if learner is None:
         return found
-    _whole_round(setting)  # compiles what draws
+    _whole_batch(setting)  # compiles what draws
     started = time.monotonic()
-    samples = jax.block_until_ready(_whole_round(setting))
+    samples = jax.block_until_ready(_whole_batch(setting))
     draw_seconds = time.monotonic() - started
     if isinstance(samples, TaskBatch):
         shape, num_chunks = samples.x.shape, None
@@ -165,7 +164,7 @@ def _whole_counts(setting: Setting) -> np.ndarray:
     return np.asarray(counts)
 
 
-def _whole_round(setting: Setting) -> TaskBatch | RoundMoments:
+def _whole_batch(setting: Setting) -> TaskBatch | RoundMoments:
     """The samples of that round: the fullest there is."""
     config, problem = setting.config, setting.problem
     key, counts = jax.random.key(0), _whole_counts(setting)
