@@ -8,7 +8,9 @@ from jax.typing import ArrayLike
 from amtl_jax.fitting.penalty import PENALTIES, PenaltyFit, check_penalties
 from amtl_jax.one_round import bought_rows, conclude_round, fresh_state
 from amtl_jax.purse import make_purse
-from amtl_jax.round_fit import Parts, RoundFit, fit_round, fit_sources
+from amtl_jax.round_fit import RoundFit, fit_round, fit_sources
+from amtl_jax.round_moments import RoundMoments
+from amtl_jax.round_parts import Parts
 from amtl_jax.round_plan import SCHEDULE, Floor
 from amtl_jax.types import (
     Array,
@@ -149,18 +151,21 @@ def learner_of(parts: Parts) -> Learner:
     def tell(
         key: Array,
         state: LearnerState,
-        batch: TaskBatch,
+        batch: TaskBatch | RoundMoments,
         bought: Numbers | None = None,
         paid: ArrayLike | None = None,
     ) -> tuple[LearnerState, RoundInfo]:
         bought = bought_rows(parts, batch) if bought is None else bought
         return conclude(key, state, fit(key, state, batch), bought, paid)
 
-    def sources(key: Array, state: LearnerState, batch: TaskBatch) -> PenaltyFit:
+    def sources(key: Array, state: LearnerState, batch: TaskBatch | RoundMoments) -> PenaltyFit:
         return fit_sources(parts, key, state, batch)
 
     def fit(
-        key: Array, state: LearnerState, batch: TaskBatch, chosen: PenaltyFit | None = None
+        key: Array,
+        state: LearnerState,
+        batch: TaskBatch | RoundMoments,
+        chosen: PenaltyFit | None = None,
     ) -> RoundFit:
         return fit_round(parts, key, state, batch, chosen)
 

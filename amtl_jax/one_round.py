@@ -9,7 +9,9 @@ from jax.typing import ArrayLike
 from amtl_jax.diagnosis import diagnose
 from amtl_jax.head_prior import fit_head_prior
 from amtl_jax.label_alignment import alignment
-from amtl_jax.round_fit import Parts, RoundFit, over_targets
+from amtl_jax.round_fit import RoundFit, over_targets
+from amtl_jax.round_moments import RoundMoments
+from amtl_jax.round_parts import Parts
 from amtl_jax.types import (
     Array,
     Diagnosis,
@@ -24,7 +26,7 @@ from amtl_jax.types import (
     TaskBatch,
 )
 
-_STRATEGY_KEY = 1  # folded into the round's key; `round_fit` has the others
+_STRATEGY_KEY = 1  # folded into the round's key; `source_fit` has the others
 
 
 def fresh_state(parts: Parts, key: Array, batch: TaskBatch) -> LearnerState:
@@ -53,8 +55,10 @@ def fresh_state(parts: Parts, key: Array, batch: TaskBatch) -> LearnerState:
     return _with_strong_types(state)
 
 
-def bought_rows(parts: Parts, batch: TaskBatch) -> Array:
+def bought_rows(parts: Parts, batch: TaskBatch | RoundMoments) -> Array:
     """`[M]` int32 rows of positive weight of each source: a batch that lacks some shows it."""
+    if isinstance(batch, RoundMoments):
+        return batch.num_rows
     rows = jnp.sum(batch.weight > 0, axis=1, dtype=jnp.int32)
     return jax.ops.segment_sum(rows, batch.task, parts.fitter.num_tasks)[: parts.num_sources]
 

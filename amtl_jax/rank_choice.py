@@ -8,8 +8,10 @@ import numpy as np
 
 from amtl_jax.encoders.linear import is_linear
 from amtl_jax.fitting.gram import gram_fitter
-from amtl_jax.fitting.rank import choose_rank, rank_warning
-from amtl_jax.noise_weights import noise_factors, weigh_tasks
+from amtl_jax.fitting.joined_moments import weigh_moments
+from amtl_jax.fitting.moments import TaskMoments
+from amtl_jax.fitting.rank import RankChoice, choose_rank, choose_rank_of, rank_warning
+from amtl_jax.noise_weights import factors_of, noise_factors, weigh_tasks
 from amtl_jax.sharded import everywhere
 from amtl_jax.types import Array, Encoder, Fitter, Params, TaskBatch
 
@@ -72,7 +74,7 @@ def features_in_use(encoder: Encoder, params: Params) -> int:
 
 
 def rank_doubt(
-    batch: TaskBatch,
+    samples: TaskBatch | TaskMoments,
     num_features: int,
     *,
     num_sources: int,
@@ -84,7 +86,8 @@ def rank_doubt(
     None also where the second moments are too many to look, or nothing more can be fitted.
 
     Args:
-      batch: samples of the sources, tasks 0 … M−1; those of other tasks are left out.
+      samples: of the sources, tasks 0 … M−1, and of a target, which are left out; or moments of
+        M + 1 tasks, of the samples of the sources alone.
       num_features: K of the representation.
       num_sources: M.
       intercept: whether heads have one.
@@ -92,28 +95,41 @@ def rank_doubt(
         noise looks like features. None: equal weights.
     """
     num_tasks = num_sources + 1
-    num_inputs = math.prod(batch.x.shape[2:])
+    is_sums = isinstance(samples, TaskMoments)
+    num_inputs = samples.mean.shape[1] if is_sums else math.prod(samples.x.shape[2:])
     most = min(num_features + _MORE, num_inputs)
     if most <= num_features or not has_moments(num_tasks, num_inputs):
         return None
-    is_source = (batch.task < num_sources)[:, None]
-    flat = batch._replace(
-        x=batch.x.reshape(*batch.x.shape[:2], -1), weight=batch.weight * is_source
-    )
-    if task_noise is not None:
-        flat = weigh_tasks(flat, noise_factors(flat, task_noise))
-    choice = _ranks(flat, num_tasks=num_tasks, max_rank=most, intercept=intercept)
+    if is_sums:
+        if task_noise is not None:
+            samples = weigh_moments(samples, factors_of(samples.count, task_noise))
+    else:
+        samples = _flat_sources(samples, num_sources)
+        if task_noise is not None:
+            samples = weigh_tasks(samples, noise_factors(samples, task_noise))
+    choice = _ranks(samples, num_tasks=num_tasks, max_rank=most, intercept=intercept)
     return rank_warning(jax.tree.map(np.asarray, choice), num_features)
 
 
-@functools.partial(jax.jit, static_argnames=("num_tasks", "max_rank", "intercept"))
-def _ranks(batch: TaskBatch, *, num_tasks: int, max_rank: int, intercept: bool):
-    choice = choose_rank(
-        batch,
-        num_tasks=num_tasks,
-        max_rank=max_rank,
-        intercept=intercept,
-        num_steps=_CHECK_STEPS,
-        tolerance=_CHECK_TOLERANCE,
+def _flat_sources(batch: TaskBatch, num_sources: int) -> TaskBatch:
+    """The rows of the sources, inputs as vectors."""
+    is_source = (batch.task < num_sources)[:, None]
+    return batch._replace(
+        x=batch.x.reshape(*batch.x.shape[:2], -1), weight=batch.weight * is_source
     )
+
+
+@functools.partial(jax.jit, static_argnames=("num_tasks", "max_rank", "intercept"))
+def _ranks(
+    samples: TaskBatch | TaskMoments, *, num_tasks: int, max_rank: int, intercept: bool
+) -> RankChoice:
+    options = {
+        "max_rank": max_rank,
+        "intercept": intercept,
+        "num_steps": _CHECK_STEPS,
+        "tolerance": _CHECK_TOLERANCE,
+    }
+    if isinstance(samples, TaskMoments):
+        return choose_rank_of(samples, **options)
+    choice = choose_rank(samples, num_tasks=num_tasks, **options)
     return jax.tree.map(everywhere, choice)

@@ -81,6 +81,11 @@ class PackedChunks:
             num_blocks=self._num_chunks * self.chunk_blocks,
         )
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(C, R)` of a chunk."""
+        return self.chunk_blocks, self._row_of.shape[1]
+
     def __len__(self) -> int:
         """How many chunks there are."""
         return self._num_chunks

@@ -222,6 +222,20 @@ class FitResult(NamedTuple):
     ok: Array
 
 
+class MomentFit(NamedTuple):
+    """A fit that needs of its samples nothing but their second moments, `TaskMoments`.
+
+    Attributes:
+      init: `(moments, penalty) -> params`, a starting point.
+      fit: `(params, moments, penalty) -> FitResult`: that of the samples, up to rounding.
+      error: `(FitResult, moments) -> []`, its mean squared error on other samples of the tasks.
+    """
+
+    init: Callable[[Any, Array], Params]
+    fit: Callable[[Params, Any, Array], FitResult]
+    error: Callable[[FitResult, Any], Array]
+
+
 class Fitter(NamedTuple):
     """A way to fit a representation; the same signature for every encoder and optimiser.
 
@@ -233,6 +247,7 @@ class Fitter(NamedTuple):
       intercept: whether heads have an unpenalised intercept.
       warm_path: whether the fits along a path of λ start from each other. A network that a
         strong λ has switched off has hardly a gradient that would switch it on again.
+      of_moments: the same fit without the samples; None where it needs them.
     """
 
     init: Callable[[Array, TaskBatch, Array], Params]
@@ -241,6 +256,7 @@ class Fitter(NamedTuple):
     num_tasks: int
     intercept: bool
     warm_path: bool = True
+    of_moments: MomentFit | None = None
 
 
 class LearnerState(NamedTuple):

@@ -7,7 +7,7 @@ from amtl_jax.allocation import allocate
 from amtl_jax.fitting.penalty import PENALTIES
 from amtl_jax.learner import learner_of
 from amtl_jax.purse import Purse, make_purse
-from amtl_jax.round_fit import Parts
+from amtl_jax.round_parts import Parts
 from amtl_jax.round_plan import Floor
 from amtl_jax.types import Array, Fitter, Learner, Proposal, Strategy
 

@@ -6,10 +6,9 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
+from amtl_jax.data.drawn import DrawnInputs, DrawnRows, check_finite
 from amtl_jax.data.on_demand import RowsOnDemand
 from amtl_jax.types import Array, Numbers
-
-_CHECKED_NUMBERS = 2**22  # at a time
 
 
 class Rows(NamedTuple):
@@ -142,7 +141,7 @@ class ArraySource:
         for pool in used:
             found = _known(inputs, pool, "inputs")
             if isinstance(found, np.ndarray):
-                _check_finite(f"inputs[{pool!r}]", found)
+                check_finite(f"inputs[{pool!r}]", found)
         rows_of = [len(inputs[pool]) for pool in pool_names]
         weight = None if weights is None else _weights(self.names, rows_of, weights)
         matrices = [
@@ -183,20 +182,18 @@ class ArraySource:
 
     def draw(self, key: Array, counts: Numbers, *, start: Numbers | None = None) -> Rows:
         """Draws without replacement; see `TaskSource.draw`."""
+        drawn = self.draw_on_demand(key, counts, start=start)
+        return Rows(np.asarray(drawn.x), *drawn[1:])
+
+    def draw_on_demand(
+        self, key: Array, counts: Numbers, *, start: Numbers | None = None
+    ) -> DrawnRows:
+        """Draws as `draw`, but reads inputs when they are asked for: they may be too many."""
         task, local = self.draw_index(key, counts, start=start)
         row = (np.cumsum(self.capacity) - self.capacity)[task] + local
-        x = np.empty((len(row), *self.input_shape), np.float32)
-        pool_of_row = self._pool_index[task]
-        for index, pool in enumerate(self._pools):
-            chosen = np.flatnonzero(pool_of_row == index)
-            # Bytes are images; the others are numbers already.
-            unit = np.float32(1 / 255) if pool.dtype == np.uint8 else np.float32(1)
-            found = pool[local[chosen]]
-            if isinstance(pool, RowsOnDemand):
-                _check_finite("inputs that were drawn", found)
-            x[chosen] = found * unit
+        x = DrawnInputs(self._pools, self._pool_index[task], local, self.input_shape)
         weight = None if self._weights is None else self._weights[row]
-        return Rows(x, self._labels[row], task, weight)
+        return DrawnRows(x, self._labels[row], task, weight)
 
     def draw_index(
         self, key: Array, counts: Numbers, *, start: Numbers | None = None
@@ -246,7 +243,7 @@ def _label_matrix(name: str, labels, weight: np.ndarray | None) -> np.ndarray:
         raise ValueError(f"Labels of task {name!r}: expected [n] or [n, O], got {array.shape}.")
     if weight is not None and len(weight) == len(array):
         array = np.where(weight[:, None] > 0, array, 0)
-    _check_finite(f"labels of task {name!r}", array)
+    check_finite(f"labels of task {name!r}", array)
     return array.astype(np.float32)
 
 
@@ -266,13 +263,3 @@ def _weights(
                 f"got shape {weight.shape}."
             )
     return result
-
-
-def _check_finite(what: str, array: np.ndarray):
-    """Goes through an array a few rows at a time: it may be a map of a file larger than memory."""
-    if not np.issubdtype(array.dtype, np.floating):
-        return
-    size = max(_CHECKED_NUMBERS * len(array) // max(array.size, 1), 1)
-    for start in range(0, len(array), size):
-        if not np.isfinite(array[start : start + size]).all():
-            raise ValueError(f"NaN or Inf in {what}: impute or remove these rows first.")

@@ -34,3 +34,8 @@ class IdentityEncoder(nn.Module):
 def identity_encoder(num_features: int) -> Encoder:
     """Returns `IdentityEncoder` as a pair of pure functions; fit it with `frozen_fitter`."""
     return module_encoder(IdentityEncoder(num_features), chunk_rows=None)
+
+
+def is_identity(encoder: Encoder) -> bool:
+    """Whether an encoder is `IdentityEncoder`, whose features are the inputs."""
+    return isinstance(getattr(encoder.apply, "__self__", None), IdentityEncoder)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from amtl_jax.data.drawn import DrawnRows
 from amtl_jax.data.scenarios import synthetic_truth
 from amtl_jax.data.sources import Rows, TaskSource
 from amtl_jax.data.synthetic import SyntheticSource
@@ -197,6 +198,6 @@ def most_rows(config: Config, source: TaskSource) -> int:
     return int(config.budget / source.price.min()) * int(largest)
 
 
-def weights_of(rows: Rows) -> np.ndarray:
+def weights_of(rows: Rows | DrawnRows) -> np.ndarray:
     """Sample weights `[N]`; 0 where a label is missing."""
     return np.ones(len(rows.x), np.float32) if rows.weight is None else rows.weight

@@ -17,6 +17,7 @@ from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.rank_note import with_rank_warning
 from amtl_jax.experiment.rounds import Setting, bought_round, prepare, templates
+from amtl_jax.experiment.study_checks import refuse_chunks
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import LearnerState, TaskBatch
 
@@ -184,8 +185,9 @@ def campaign_arm(config: Config) -> str:
     """Returns the arm that a campaign follows.
 
     Raises:
-      ConfigError: unless one arm buys, and there is one seed.
+      ConfigError: unless one arm buys, and there is one seed; where rows were to come in chunks.
     """
+    refuse_chunks(config, "the rows of a campaign come by deliveries and are fitted together")
     arms = [arm for arm in config.arms if arm in build.RULES]
     if len(arms) != 1:
         raise ConfigError(

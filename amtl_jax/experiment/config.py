@@ -10,6 +10,7 @@ from amtl_jax.experiment.data_config import DigitsConfig as DigitsConfig
 from amtl_jax.experiment.data_config import MnistCConfig as MnistCConfig
 from amtl_jax.experiment.data_config import SyntheticConfig as SyntheticConfig
 from amtl_jax.experiment.data_config import TableConfig as TableConfig
+from amtl_jax.experiment.data_config import chunk_blocks_of as chunk_blocks_of
 from amtl_jax.experiment.fit_config import EncoderConfig as EncoderConfig
 from amtl_jax.experiment.fit_config import FitConfig as FitConfig
 

@@ -1,6 +1,6 @@
 """Whether the data of a config makes sense, told before a file is looked at. Imports no JAX."""
 
-from amtl_jax.experiment.config import Config, shown
+from amtl_jax.experiment.config import Config, chunk_blocks_of, shown
 from amtl_jax.experiment.data_config import DigitsConfig, MnistCConfig, SyntheticConfig, TableConfig
 from amtl_jax.experiment.value_checks import LARGEST, LARGEST_FLOAT, MOST_DRAWS, WIDEST, Checks
 
@@ -8,6 +8,9 @@ from amtl_jax.experiment.value_checks import LARGEST, LARGEST_FLOAT, MOST_DRAWS,
 def check_data(checks: Checks, config: Config) -> None:
     """Notes what is wrong with the data, and with what only some kinds of data can have."""
     data = config.data
+    if chunk_blocks_of(data) is not None:
+        checks.within("data.chunk_blocks", 1, WIDEST)
+        checks.problems += _chunk_problems(config)
     if isinstance(data, TableConfig):
         checks.problems += _table_problems(config, data)
         return
@@ -44,6 +47,29 @@ def _check_mnist_c(checks: Checks, data: MnistCConfig) -> None:
     if data.num_test is not None:
         checks.within("data.num_test", 1, LARGEST)
     checks.within("data.split_seed", 0, LARGEST)
+
+
+def _chunk_problems(config: Config) -> list[str]:
+    """What cannot be fitted to rows that are not on the device all at once."""
+    encoder, fit, scale, problems = config.encoder, config.fit, config.scale, []
+    is_linear = encoder.kind == "linear" and fit.method in (None, "lbfgs")
+    if not is_linear and encoder.kind != "identity":
+        problems.append(
+            "data.chunk_blocks is for fits that need sums of the rows alone, encoder.kind linear "
+            "fitted by lbfgs and encoder.kind identity: set one of these or leave it out, got "
+            f"encoder.kind {encoder.kind!r} and fit.method {fit.method!r}"
+        )
+    elif encoder.kind == "identity" and encoder.input_scale != 1:
+        problems.append(
+            "data.chunk_blocks sums the inputs as they are: leave out it or encoder.input_scale, "
+            f"got {encoder.input_scale:g}"
+        )
+    if scale.tasks * scale.data > 1:
+        problems.append(
+            "data.chunk_blocks is for one device: leave out it or scale, got scale.tasks "
+            f"{scale.tasks} and scale.data {scale.data}"
+        )
+    return problems
 
 
 def _table_problems(config: Config, data: TableConfig) -> list[str]:

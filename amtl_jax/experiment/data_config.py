@@ -11,10 +11,14 @@ class DigitsConfig:
     Attributes:
       target: `<corruption>_<digit>`; its sources are all tasks of the other 15 corruptions.
       pool_seed: seed of the corruptions and of the split into source, target and test rows.
+      chunk_blocks: packed blocks of bought rows that go to the device together; the others stay in
+        memory, or in their file, and fits work from sums. For the encoders `linear`, fitted by
+        lbfgs, and `identity`. None: all rows that an arm has bought are on the device at once.
     """
 
     target: str = "fog_3"
     pool_seed: int = 0
+    chunk_blocks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class MnistCConfig:
       num_test: training images of every corruption, again other ones, to test on; the archive's
         test images where it is None.
       split_seed: seed of that split, the same rows in every corruption.
+      chunk_blocks: packed blocks of bought rows that go to the device together; the others stay in
+        memory, or in their file, and fits work from sums. For the encoders `linear`, fitted by
+        lbfgs, and `identity`. None: all rows that an arm has bought are on the device at once.
     """
 
     root: str | None = None
@@ -41,6 +48,7 @@ class MnistCConfig:
     num_pool: int = 2_000
     num_test: int | None = None
     split_seed: int = 0
+    chunk_blocks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,9 @@ class TableConfig:
       prices: table file with a row a task and the columns `task`, `price` and, for campaigns,
         `capacity`.
       paid: with several labels, whether each `label` has its price or a whole `row` is paid once.
+      chunk_blocks: packed blocks of bought rows that go to the device together; the others stay in
+        memory, or in their file, and fits work from sums. For the encoders `linear`, fitted by
+        lbfgs, and `identity`. None: all rows that an arm has bought are on the device at once.
     """
 
     path: str | None = None
@@ -114,6 +125,12 @@ class TableConfig:
     price_column: str | None = None
     prices: str | None = None
     paid: Literal["label", "row"] = "label"
+    chunk_blocks: int | None = None
 
 
 AnyData = DigitsConfig | MnistCConfig | SyntheticConfig | TableConfig
+
+
+def chunk_blocks_of(data: AnyData) -> int | None:
+    """Blocks that go to the device together, or None where all do."""
+    return getattr(data, "chunk_blocks", None)  # synthetic rows are made on the device

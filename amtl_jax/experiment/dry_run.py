@@ -1,5 +1,7 @@
 """What `--dry-run` says: a preview in words."""
 
+import math
+
 from amtl_jax.experiment.preview import Preview, seconds_range
 
 _MEGABYTE = 1e6
@@ -50,8 +52,15 @@ def _memory_lines(found: Preview) -> list[str]:
     else:
         what = "fit" if found.cost.is_bound else "round"
         needs = f"a {what} needs {_size(work)} besides it, as the compiler plans"
+    what = f"packed batch of {shape}: {_size(found.batch_bytes)}"
+    if found.num_chunks is not None:
+        sums, chunk = _size(found.batch_bytes), _size(4 * math.prod(found.batch_shape))
+        what = (
+            f"sums: {sums}, twice that where λ is chosen; of {found.num_chunks:,} chunks of "
+            f"{shape}, {chunk} each, two at a time"
+        )
     return [
-        f"memory   packed batch of {shape}: {_size(found.batch_bytes)}; {needs}",
+        f"memory   {what}; {needs}",
         "         not counted: the data on the host, the test rows, and JAX itself",
     ]
 

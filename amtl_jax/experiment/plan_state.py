@@ -13,17 +13,18 @@ from amtl_jax.encoding import encode_live
 from amtl_jax.experiment import build, checkpoint
 from amtl_jax.experiment.campaign import open_campaign
 from amtl_jax.experiment.checkpoint import CheckpointError
-from amtl_jax.experiment.config import Config, ConfigError
+from amtl_jax.experiment.config import Config, ConfigError, chunk_blocks_of
 from amtl_jax.experiment.journal import Journal, Slot
 from amtl_jax.experiment.loading import load_config
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.records import NOT_BUYING
 from amtl_jax.experiment.rounds import Setting, num_rounds, prepare, templates
+from amtl_jax.experiment.streamed import stream_head_stats
 from amtl_jax.experiment.workdir import BOOK, fingerprint, refuse_other
 from amtl_jax.head_calibration import calibrated_draws
 from amtl_jax.heads import head_stats
 from amtl_jax.knowledge import HeadDraws, draw_knowledge, head_knowledge
-from amtl_jax.types import Array, Encoder, LearnerState, TaskBatch
+from amtl_jax.types import Array, Encoder, HeadStats, LearnerState, TaskBatch
 
 NUM_DRAWS = 200
 _KEY = 5  # folded into a seed's key; `build` and `uncertainty` have the others
@@ -136,11 +137,20 @@ def is_learnt(setting: Setting) -> bool:
 
 def _drawn(setting: Setting, seed: int, state: LearnerState) -> HeadDraws:
     """Posterior draws of the heads given the rows of a round."""
-    problem, root = setting.problem, jax.random.key(seed)
-    rows = problem.source.draw(jax.random.fold_in(root, build.DATA_KEY), np.asarray(state.spent))
+    config, problem, root = setting.config, setting.problem, jax.random.key(seed)
+    data_key, bought = jax.random.fold_in(root, build.DATA_KEY), np.asarray(state.spent)
     target = problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
-    batch = build.pack_campaign(setting.config, rows, target, problem.source)
-    return _draws(setting, jax.random.fold_in(root, _KEY), state, batch)
+    key = jax.random.fold_in(root, _KEY)
+    if chunk_blocks_of(config.data) is None:
+        rows = problem.source.draw(data_key, bought)
+        batch = build.pack_campaign(config, rows, target, problem.source)
+        return _draws(setting, key, state, batch)
+    stats = stream_head_stats(
+        config, problem, target, data_key, bought, encoder=setting.encoder, params=state.params
+    )
+    draw = functools.partial(draws_of_stats, intercept=config.fit.intercept)
+    num_inputs = float(np.prod(problem.source.input_shape))
+    return jax.jit(draw)(key, state, stats, input_dim=num_inputs)
 
 
 def _draws(setting: Setting, key: Array, state: LearnerState, batch: TaskBatch) -> HeadDraws:
@@ -177,6 +187,13 @@ def fitted_draws(
     """
     features = encode_live(encoder, state.params, batch.x, batch.weight)
     stats = head_stats(features, batch, num_tasks=num_tasks)
+    return draws_of_stats(key, state, stats, intercept=intercept, input_dim=input_dim)
+
+
+def draws_of_stats(
+    key: Array, state: LearnerState, stats: HeadStats, *, intercept: bool, input_dim: ArrayLike
+) -> HeadDraws:
+    """`fitted_draws` from the statistics of all M + 1 heads."""
     sources = jax.tree.map(lambda leaf: leaf[:-1], stats)
     ridge = state.penalty * jnp.sum(sources.count)
     knowledge = head_knowledge(

@@ -11,10 +11,12 @@ import numpy as np
 
 from amtl_jax.allocation import allocate
 from amtl_jax.experiment import build
-from amtl_jax.experiment.config import Config
+from amtl_jax.experiment.config import Config, chunk_blocks_of
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.representation import build_fitter
 from amtl_jax.experiment.rounds import Setting, num_rounds, prepare
+from amtl_jax.experiment.streamed import chunks_of, stream_campaign
+from amtl_jax.round_moments import RoundMoments
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import LearnerState, TaskBatch
 
@@ -59,11 +61,13 @@ class Preview(NamedTuple):
       budgets: of each round; money where samples have prices.
       floors: samples that every source gets in each round.
       has_prices: whether budgets are money.
-      batch_shape: `[B, R, ...]` of the packed inputs; None where no arm buys.
-      batch_bytes: of the packed batch.
+      batch_shape: `[B, R, ...]` of the packed inputs, of a chunk where rows come in chunks; None
+        where no arm buys.
+      batch_bytes: of the packed batch, or of the sums over the chunks.
       num_fits: fewest and most fits of the whole run.
       cost: of one fit; None where no arm buys.
-      draw_seconds: of drawing and packing the whole budget once.
+      draw_seconds: of drawing and packing the whole budget once, or of its sums.
+      num_chunks: that the rows come in; None where they are one batch.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Preview(NamedTuple):
     num_fits: tuple[int, int]
     cost: Cost | None
     draw_seconds: float
+    num_chunks: int | None = None
 
 
 def preview(config: Config, *, encoder: Any = None) -> Preview:
@@ -122,13 +127,19 @@ def preview(config: Config, *, encoder: Any = None) -> Preview:
         return found
     _whole_batch(setting)  # compiles what draws
     started = time.monotonic()
-    batch = _whole_batch(setting)
+    samples = jax.block_until_ready(_whole_batch(setting))
     draw_seconds = time.monotonic() - started
+    if isinstance(samples, TaskBatch):
+        shape, num_chunks = samples.x.shape, None
+    else:
+        chunks = chunks_of(config, problem, jax.random.key(0), _whole_counts(setting))
+        shape, num_chunks = (*chunks.shape, *problem.source.input_shape), len(chunks)
     return found._replace(
-        batch_shape=batch.x.shape,
-        batch_bytes=sum(leaf.nbytes for leaf in batch),
+        batch_shape=shape,
+        batch_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(samples)),
+        num_chunks=num_chunks,
         num_fits=_num_fits(setting),
-        cost=_cost(setting, batch),
+        cost=_cost(setting, samples),
         draw_seconds=draw_seconds,
     )
 
@@ -140,8 +151,8 @@ def _state(setting: Setting) -> LearnerState:
     return setting.learner.init(jax.random.key(0), empty)
 
 
-def _whole_batch(setting: Setting) -> TaskBatch:
-    """The batch of a last round that had spread the whole budget evenly: the fullest there is."""
+def _whole_counts(setting: Setting) -> np.ndarray:
+    """What a last round has bought that had spread the whole budget evenly."""
     config, source = setting.config, setting.problem.source
     prices = build.prices_of(source)
     counts = allocate(
@@ -150,9 +161,18 @@ def _whole_batch(setting: Setting) -> TaskBatch:
         capacity=jnp.asarray(source.capacity.clip(max=np.iinfo(np.int32).max), jnp.int32),
         price=None if prices is None else jnp.asarray(prices, jnp.float32),
     )
-    rows = source.draw(jax.random.key(0), np.asarray(counts))
-    target = setting.problem.draw_target(jax.random.key(1))
-    return build.pack_campaign(config, rows, target, source)
+    return np.asarray(counts)
+
+
+def _whole_batch(setting: Setting) -> TaskBatch | RoundMoments:
+    """The samples of that round: the fullest there is."""
+    config, problem = setting.config, setting.problem
+    key, counts = jax.random.key(0), _whole_counts(setting)
+    target = problem.draw_target(jax.random.key(1))
+    if chunk_blocks_of(config.data) is not None:
+        return stream_campaign(config, problem, target, key, counts)
+    rows = problem.source.draw(key, counts)
+    return build.pack_campaign(config, rows, target, problem.source)
 
 
 def _num_fits(setting: Setting) -> tuple[int, int]:
@@ -175,33 +195,36 @@ def _fits_of_a_round(config: Config) -> int:
     return 1 + config.fit.weigh_noise + with_target
 
 
-def _cost(setting: Setting, batch: TaskBatch) -> Cost:
+def _cost(setting: Setting, samples: TaskBatch | RoundMoments) -> Cost:
     """Runs a short fit, then a whole round if that is a matter of seconds."""
     config = setting.config
     few, some = (min(steps, config.fit.num_steps) for steps in _PROBE_STEPS)
-    short = _short_fit(setting, few, batch)
+    short = _short_fit(setting, few, samples)
     if short.seconds * config.fit.num_steps / few <= _PATIENCE_SECONDS:
         # With λ given, the first round is a fit from its own start, like any later one.
         state = _state(setting)
         state = state._replace(penalty=_penalty(config), held_out_loss=jnp.zeros(()))
-        cost = _timed(setting.tell, jax.random.key(0), state, batch)
+        cost = _timed(setting.tell, jax.random.key(0), state, samples)
         return cost._replace(seconds=cost.seconds / _fits_of_a_round(config))
-    longer = _short_fit(setting, some, batch)
+    longer = _short_fit(setting, some, samples)
     # What a fit does once, such as its last heads, is in both and drops out.
     step = max(longer.seconds - short.seconds, 0.0) / max(some - few, 1)
     seconds = short.seconds + step * (config.fit.num_steps - few)
     return longer._replace(seconds=seconds, is_bound=True)
 
 
-def _short_fit(setting: Setting, num_steps: int, batch: TaskBatch) -> Cost:
+def _short_fit(setting: Setting, num_steps: int, samples: TaskBatch | RoundMoments) -> Cost:
     """Times a fit that is cut off after a few steps."""
     config, source = setting.config, setting.problem.source
     num_tasks, num_inputs = len(source.names) + 1, math.prod(source.input_shape)
     fit = dataclasses.replace(config.fit, num_steps=num_steps, tolerance=0.0)
     config = dataclasses.replace(config, fit=fit)
     fitter = build_fitter(config, setting.encoder, num_tasks, num_inputs)
-    params = jax.jit(fitter.init)(jax.random.key(0), batch, _penalty(config))
-    return _timed(jax.jit(fitter.fit), params, batch, _penalty(config))
+    if isinstance(samples, RoundMoments) and fitter.of_moments is not None:
+        params = jax.jit(fitter.of_moments.init)(samples.moments, _penalty(config))
+        return _timed(jax.jit(fitter.of_moments.fit), params, samples.moments, _penalty(config))
+    params = jax.jit(fitter.init)(jax.random.key(0), samples, _penalty(config))
+    return _timed(jax.jit(fitter.fit), params, samples, _penalty(config))
 
 
 def _penalty(config: Config) -> jax.Array:

@@ -10,7 +10,10 @@ import numpy as np
 from amtl_jax.experiment import build
 from amtl_jax.experiment.buying import buy
 from amtl_jax.experiment.checkpoint import Checkpoint
+from amtl_jax.experiment.config import chunk_blocks_of
 from amtl_jax.experiment.rounds import Setting
+from amtl_jax.experiment.streamed import stream_campaign
+from amtl_jax.fitting.moments import TaskMoments
 from amtl_jax.rank_choice import has_moments, rank_doubt
 from amtl_jax.scale.mesh import place_whole
 from amtl_jax.types import Array, TaskBatch
@@ -28,19 +31,22 @@ def rank_checker(setting: Setting) -> Callable[[Array, Checkpoint], Checkpoint]:
     def with_warning(root: Array, one: Checkpoint) -> Checkpoint:
         if not _is_checked(setting):
             return one
-        counts = np.asarray(one.state.spent)
-        target = setting.problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
+        config, problem, counts = setting.config, setting.problem, np.asarray(one.state.spent)
+        target = problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
         key = jax.random.fold_in(root, build.DATA_KEY)
-        rows = buy(setting.config, setting.problem.source, setting.mesh, key, counts, target)
-        return with_rank_warning(setting, one, rows.batch, told)
+        if chunk_blocks_of(config.data) is None:
+            samples = buy(config, problem.source, setting.mesh, key, counts, target).batch
+        else:
+            samples = stream_campaign(config, problem, target, key, counts).moments
+        return with_rank_warning(setting, one, samples, told)
 
     return with_warning
 
 
 def with_rank_warning(
-    setting: Setting, one: Checkpoint, batch: TaskBatch, told: set[str]
+    setting: Setting, one: Checkpoint, samples: TaskBatch | TaskMoments, told: set[str]
 ) -> Checkpoint:
-    """Adds `rank_warning` to the record of a round on these rows, and tells the observer.
+    """Adds `rank_warning` to the record of a round on these samples, and tells the observer.
 
     It looks at linear representations whose number of features the config gives, where inputs
     are few enough for it. The observer hears the first warning alone; `told` remembers it.
@@ -50,7 +56,7 @@ def with_rank_warning(
     noise, mesh = one.state.task_noise if setting.config.fit.weigh_noise else None, setting.mesh
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         text = rank_doubt(
-            batch,
+            samples,
             setting.encoder.num_features,
             num_sources=len(setting.problem.source.names),
             intercept=setting.config.fit.intercept,

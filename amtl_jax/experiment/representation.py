@@ -1,5 +1,6 @@
 """From a config to the representation and the way it is fitted."""
 
+import math
 import re
 from typing import Any
 
@@ -13,8 +14,15 @@ from amtl_jax.encoders.linear import linear_encoder
 from amtl_jax.encoders.mlp import mlp_encoder
 from amtl_jax.encoders.modules import check_rows, module_encoder
 from amtl_jax.encoders.scaled import scaled_encoder
-from amtl_jax.experiment.config import Config, ConfigError, EncoderConfig, FitConfig
+from amtl_jax.experiment.config import (
+    Config,
+    ConfigError,
+    EncoderConfig,
+    FitConfig,
+    chunk_blocks_of,
+)
 from amtl_jax.fitting.frozen import frozen_fitter
+from amtl_jax.fitting.gram import gram_fitter
 from amtl_jax.fitting.joint_descent import joint_descent_fitter
 from amtl_jax.fitting.lbfgs import lbfgs_fitter
 from amtl_jax.fitting.minibatch import minibatch_fitter
@@ -23,6 +31,7 @@ from amtl_jax.rank_choice import rank_fitter
 from amtl_jax.types import Encoder, Fitter
 
 DEFAULT_FEATURES = 50
+_MOST_SUMS = 2**27  # numbers in the second moments of all tasks; a round holds them several times
 _RANK_TOLERANCE = 1e-5  # criteria of two ranks differ by less than a fit that stops early
 
 
@@ -120,9 +129,12 @@ def build_fitter(config: Config, encoder: Encoder, num_tasks: int, num_inputs: i
     """Builds the fit of the representation for M sources and the target.
 
     Raises:
-      ValueError: if a setting is out of range, or inputs are too many to choose a rank.
+      ValueError: if a setting is out of range, or inputs are too many to choose a rank, or for
+        sums of rows that come in chunks.
     """
     fit, kind = config.fit, config.encoder.kind
+    if chunk_blocks_of(config.data) is not None:
+        _check_sums(num_tasks, num_inputs)
     options = {"num_tasks": num_tasks, "intercept": fit.intercept}
     if config.encoder.num_features == "aic":
         return rank_fitter(
@@ -136,7 +148,8 @@ def build_fitter(config: Config, encoder: Encoder, num_tasks: int, num_inputs: i
         return frozen_fitter(encoder, **options)
     if fit.method == "lbfgs" or (fit.method is None and kind == "linear"):
         own = {"num_steps": fit.num_steps, "tolerance": fit.tolerance, "window": fit.window}
-        return lbfgs_fitter(encoder, **own, **options)
+        fitter = lbfgs_fitter if chunk_blocks_of(config.data) is None else gram_fitter
+        return fitter(encoder, **own, **options)
     optimizer = _optimizer(fit)
     if fit.method == "joint":
         return joint_descent_fitter(encoder, optimizer, num_steps=fit.num_steps, **options)
@@ -151,6 +164,17 @@ def build_fitter(config: Config, encoder: Encoder, num_tasks: int, num_inputs: i
         patience=fit.patience,
         **options,
     )
+
+
+def _check_sums(num_tasks: int, num_inputs: int) -> None:
+    """Refuses second moments that are more than what they are to save."""
+    if num_tasks * num_inputs**2 > _MOST_SUMS:
+        size, most = (4e-6 * one for one in (num_tasks * num_inputs**2, _MOST_SUMS))
+        raise ValueError(
+            f"data.chunk_blocks works from {num_inputs} × {num_inputs} sums of each of {num_tasks} "
+            f"tasks: {size:,.0f} MB, more than the {most:,.0f} MB that it is made for. Leave it "
+            f"out, or give at most {math.isqrt(_MOST_SUMS // num_tasks):,} inputs."
+        )
 
 
 def _optimizer(fit: FitConfig) -> optax.GradientTransformation:

@@ -17,7 +17,7 @@ from amtl_jax.experiment import build
 from amtl_jax.experiment.baselines import pooled_round, target_only_round
 from amtl_jax.experiment.buying import buy
 from amtl_jax.experiment.checkpoint import Checkpoint
-from amtl_jax.experiment.config import Config, ConfigError
+from amtl_jax.experiment.config import Config, ConfigError, chunk_blocks_of
 from amtl_jax.experiment.evaluate import error_of, evaluate
 from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Observer
@@ -26,6 +26,7 @@ from amtl_jax.experiment.predictor import predictor
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.experiment.records import NOT_BUYING, TARGET_ONLY, number, round_record
 from amtl_jax.experiment.representation import build_encoder
+from amtl_jax.experiment.streamed import stream_campaign
 from amtl_jax.experiment.study_checks import refuse_study_values
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import Array, Encoder, Evidence, Learner, LearnerState, RoundInfo
@@ -201,16 +202,21 @@ def teller(setting: Setting, root: Array, target: Rows) -> Callable[..., Any]:
             state, info = shared[name]
             return choose(state, rule), info
         bought = np.asarray(state.spent) + counts
+        config, problem = setting.config, setting.problem
         try:
-            source = setting.problem.source
-            rows = buy(setting.config, source, setting.mesh, data_key, bought, target)
+            if chunk_blocks_of(config.data) is None:
+                rows = buy(config, problem.source, setting.mesh, data_key, bought, target)
+                # A label that is missing was paid with the others of its row.
+                samples, own = rows.batch, (bought,) if rows.is_weighted else ()
+            else:
+                chooses = key if np.isnan(state.penalty) else None
+                samples = stream_campaign(config, problem, target, data_key, bought, chooses)
+                own = (bought,)
         except ValueError as error:
             raise RunError(
                 f"Round {slot.index + 1} of {slot.arm}, seed {slot.seed}: {error}"
             ) from error
-        # A label that is missing was paid with the others of its row.
-        own = (bought,) if rows.is_weighted else ()
-        told = jax.block_until_ready(setting.tell(key, state, rows.batch, *own))
+        told = jax.block_until_ready(setting.tell(key, state, samples, *own))
         if slot.index == 0:
             shared[name] = told
         return told

@@ -4,7 +4,14 @@ import operator
 import re
 import typing
 
-from amtl_jax.experiment.config import ArmName, Config, ConfigError, TableConfig, shown
+from amtl_jax.experiment.config import (
+    ArmName,
+    Config,
+    ConfigError,
+    TableConfig,
+    chunk_blocks_of,
+    shown,
+)
 from amtl_jax.experiment.value_checks import LARGEST, Checks
 
 STUDY_ARMS = ("same_digit", "all_data", "clairvoyant")  # beside those of a run
@@ -62,6 +69,16 @@ def refuse_study_values(config: Config) -> None:
         )
 
 
+def refuse_chunks(config: Config, why: str) -> None:
+    """Refuses rows that go to the device in chunks, where only a run has them.
+
+    Raises:
+      ConfigError: says why.
+    """
+    if chunk_blocks_of(config.data) is not None:
+        raise ConfigError(f"data.chunk_blocks is for amtl run: {why}. Leave it out.")
+
+
 def refuse_run_values(config: Config) -> None:
     """Refuses what a run can do, and a study cannot.
 
@@ -73,6 +90,7 @@ def refuse_run_values(config: Config) -> None:
             "amtl study takes every task of a set of images in turn as the target; the data of "
             f"this config is {type(config.data).__name__}. Take a config of digits or MNIST-C."
         )
+    refuse_chunks(config, "campaigns of a study share their rows on the device")
     for name in SHARED_FITS:
         if operator.attrgetter(name)(config):
             raise ConfigError(

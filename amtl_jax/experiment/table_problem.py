@@ -67,12 +67,12 @@ def table_problem(config: Config, data: TableConfig) -> Problem:
         )
 
     on_disk = stored_bytes(tasks.schema, table)
-    if on_disk and config.budget is None:
+    if on_disk and config.budget is None and data.chunk_blocks is None:
         half = _half_of(tasks) / tasks.source.price.min() * tasks.schema.num_inputs * 4
         raise ConfigError(
             f"budget must be set where features stay on disk ({on_disk / 1e9:,.1f} GB in "
-            f"{table.name}): half of all samples, the default, could be {half / 1e9:,.1f} GB in "
-            "memory, and several times that in a fit."
+            f"{table.name}), or data.chunk_blocks: half of all samples, the default, could be "
+            f"{half / 1e9:,.1f} GB in memory, and several times that in a fit."
         )
 
     def draw_target(key):

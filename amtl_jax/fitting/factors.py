@@ -77,13 +77,15 @@ def spectral_start(
     return init
 
 
-def check_descent(name: str, num_steps: int, memory: int, tolerance: float) -> None:
+def check_descent(name: str, num_steps: int, memory: int, tolerance: float, window: int) -> None:
     """Raises `ValueError` for numbers that no quasi-Newton descent can run with."""
     if num_steps < 1 or memory < 1 or not tolerance >= 0:
         raise ValueError(
             f"{name} expects num_steps >= 1, memory >= 1 and tolerance >= 0, got "
             f"{num_steps}, {memory} and {tolerance}."
         )
+    if window < 2:
+        raise ValueError(f"{name} expects window >= 2, got {window}.")
 
 
 def leading_inputs(moments: Array, count: Array, num_features: int) -> Array:

@@ -6,16 +6,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from amtl_jax.fitting.factors import check_descent, leading_inputs, spectral_start
-from amtl_jax.fitting.moment_descent import Descent, FittedFactors, fit_features
+from amtl_jax.fitting.moment_descent import WINDOW, Descent, FittedFactors, fit_features
 from amtl_jax.fitting.moments import (
     TaskMoments,
+    error_of_heads,
     ridge_heads,
     squared_error,
     task_moments,
     total_count,
 )
 from amtl_jax.fitting.rank import fit_ranks
-from amtl_jax.types import Array, Encoder, FitResult, Fitter, Params, TaskBatch
+from amtl_jax.types import Array, Encoder, FitResult, Fitter, MomentFit, Params, TaskBatch
 
 
 def gram_fitter(
@@ -26,6 +27,7 @@ def gram_fitter(
     num_steps: int = 200,
     tolerance: float = 1e-6,
     memory: int = 10,
+    window: int = WINDOW,
     rank: int | Literal["aic"] | None = None,
 ) -> Fitter:
     """Returns a fit of the linear encoder whose steps do not depend on how many samples there are.
@@ -39,8 +41,10 @@ def gram_fitter(
       num_tasks: M, static; tasks without weight get zero heads.
       intercept: whether heads have an unpenalised intercept.
       num_steps: most steps.
-      tolerance: stops when ten steps together lowered the objective by no more than this share.
+      tolerance: stops when the objective fell by no more than this share over the last `window`
+        values of it, which are `window − 1` steps.
       memory: pairs of the quasi-Newton history.
+      window: values that are judged together, at least 2; one step fewer is made at least.
       rank: features that are fitted, the others exactly zero; None: all K. "aic" fits 1, 2, … up
         to K in turn and keeps the one Akaike's criterion chooses on the rows of the batch, see
         `choose_rank`; it starts from nothing and of the parameters given uses the shape alone.
@@ -56,17 +60,29 @@ def gram_fitter(
       Nocedal, Wright. Numerical Optimization, chapter 7. Start: Tripuraneni, Jin, Jordan.
       Provable Meta-Learning of Linear Representations. 2021.
     """
-    check_descent("gram_fitter", num_steps, memory, tolerance)
+    check_descent("gram_fitter", num_steps, memory, tolerance, window)
     _check_rank("gram_fitter", rank, encoder.num_features)
-    descent = Descent(num_steps, tolerance, memory)
+    descent = Descent(num_steps, tolerance, memory, window)
 
-    def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
-        moments = task_moments(batch, num_tasks=num_tasks, intercept=intercept)
+    def start(moments: TaskMoments, penalty: Array) -> Params:
+        del penalty  # as for the samples
+        kernel = leading_inputs(moments.moment, moments.count, encoder.num_features)
+        return {"params": {"kernel": kernel}}
+
+    def fit_of(params: Params, moments: TaskMoments, penalty: Array) -> FitResult:
         kernel = params["params"]["kernel"]
         return _fit(kernel, moments, penalty, intercept=intercept, descent=descent, rank=rank)
 
+    def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
+        moments = task_moments(batch, num_tasks=num_tasks, intercept=intercept)
+        return fit_of(params, moments, penalty)
+
+    def error(found: FitResult, moments: TaskMoments) -> Array:
+        return error_of_heads(moments, found.params["params"]["kernel"], found.heads)
+
     init = spectral_start("gram_fitter", encoder, num_tasks, intercept)
-    return Fitter(init, fit, encoder, num_tasks, intercept)
+    of_moments = MomentFit(start, fit_of, error)
+    return Fitter(init, fit, encoder, num_tasks, intercept, of_moments=of_moments)
 
 
 def fit_moments(
@@ -78,6 +94,7 @@ def fit_moments(
     num_steps: int = 200,
     tolerance: float = 1e-6,
     memory: int = 10,
+    window: int = WINDOW,
     rank: int | Literal["aic"] | None = None,
 ) -> FitResult:
     """Fits the linear representation to moments alone: what `gram_fitter` gives of their samples.
@@ -92,19 +109,20 @@ def fit_moments(
       num_steps: most steps.
       tolerance: see `gram_fitter`.
       memory: pairs of the quasi-Newton history.
+      window: see `gram_fitter`.
       rank: see `gram_fitter`.
 
     Raises:
       ValueError: if a number is out of range.
     """
-    check_descent("fit_moments", num_steps, memory, tolerance)
+    check_descent("fit_moments", num_steps, memory, tolerance, window)
     _check_rank("fit_moments", rank, num_features)
     return _fit(
         leading_inputs(moments.moment, moments.count, num_features),
         moments,
         jnp.asarray(penalty, moments.gram.dtype),
         intercept=intercept,
-        descent=Descent(num_steps, tolerance, memory),
+        descent=Descent(num_steps, tolerance, memory, window),
         rank=rank,
     )
 

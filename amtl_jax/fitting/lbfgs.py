@@ -66,9 +66,7 @@ def lbfgs_fitter(
       Nocedal, Wright. Numerical Optimization, chapter 7. Start: Tripuraneni, Jin, Jordan.
       Provable Meta-Learning of Linear Representations. 2021.
     """
-    check_descent("lbfgs_fitter", num_steps, memory, tolerance)
-    if window < 2:
-        raise ValueError(f"lbfgs_fitter expects window >= 2, got {window}.")
+    check_descent("lbfgs_fitter", num_steps, memory, tolerance, window)
 
     def fit(params: Params, batch: TaskBatch, penalty: Array) -> FitResult:
         kernel = params["params"]["kernel"]

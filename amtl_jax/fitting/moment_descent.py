@@ -21,7 +21,7 @@ from amtl_jax.fitting.quasi_newton import (
 )
 from amtl_jax.types import Array
 
-_STEPS_TOGETHER = 10  # whose decrease decides whether the descent goes on
+WINDOW = 11  # values of the objective that are judged together: ten steps
 
 
 class Descent(NamedTuple):
@@ -29,13 +29,16 @@ class Descent(NamedTuple):
 
     Attributes:
       num_steps: most steps.
-      tolerance: stops when ten steps together lowered the objective by no more than this share.
+      tolerance: stops when the objective fell by no more than this share over the last `window`
+        values of it.
       memory: pairs of the quasi-Newton history.
+      window: values that are judged together, at least 2; `window − 1` steps are made at least.
     """
 
     num_steps: int = 200
     tolerance: float = 1e-6
     memory: int = 10
+    window: int = WINDOW
 
 
 class FittedFactors(NamedTuple):
@@ -160,7 +163,7 @@ def descend(
     least = jnp.finfo(start.dtype).eps * energy / count  # a difference of sums knows no less
     gradient = gradient_at(start, left)
     history = empty_history(descent.memory, start)
-    decreases = jnp.full(_STEPS_TOGETHER, jnp.inf, start.dtype)
+    decreases = jnp.full(descent.window - 1, jnp.inf, start.dtype)
     carry = (start, left, gradient, history, jnp.maximum(value, least), decreases, jnp.int32(0))
     point, _, last, _, _, _, steps = jax.lax.while_loop(unfinished, step, carry)
     norm = jnp.linalg.norm(gradient)

@@ -140,23 +140,28 @@ def gram_times(moments: TaskMoments, theta: Array) -> Array:
     return jnp.einsum("mde,mep->mdp", moments.gram, theta, precision=_PRECISION)
 
 
-def feature_stats(moments: TaskMoments, kernel: Array) -> HeadStats:
-    """Head statistics on the features xᵀB, `kernel` B `[D, K]`: what encoding all rows gives."""
+def feature_stats(moments: TaskMoments, kernel: Array | None) -> HeadStats:
+    """Head statistics on the features xᵀB, what encoding all rows gives.
+
+    Args:
+      moments: of the samples.
+      kernel: B `[D, K]`; None: the inputs are the features, here and below.
+    """
     centred, moment = _centred(moments, kernel)
-    mean = jnp.matmul(moments.mean, kernel, precision=_PRECISION)  # [M, K]
+    mean = _features_of(moments.mean, kernel)  # [M, K]
     weighted = moments.count[:, None] * mean
     return HeadStats(
         gram=centred + weighted[:, :, None] * mean[:, None, :],
         moment=moment + weighted[:, :, None] * moments.label_mean[:, None, :],
         energy=moments.energy + moments.count[:, None] * moments.label_mean**2,
-        feature_sum=jnp.matmul(moments.input_sum, kernel, precision=_PRECISION),
+        feature_sum=_features_of(moments.input_sum, kernel),
         label_sum=moments.label_sum,
         count=moments.count,
     )
 
 
 def ridge_heads(
-    moments: TaskMoments, kernel: Array, penalty: Array, *, intercept: bool
+    moments: TaskMoments, kernel: Array | None, penalty: Array, *, intercept: bool
 ) -> tuple[Heads, HeadStats]:
     """The closed-form heads on the features of a kernel, ridge λN, and their statistics."""
     stats = feature_stats(moments, kernel)
@@ -164,7 +169,7 @@ def ridge_heads(
     return solve_heads(stats, ridge=ridge, intercept=intercept), stats
 
 
-def squared_error(moments: TaskMoments, kernel: Array, weight: Array) -> Array:
+def squared_error(moments: TaskMoments, kernel: Array | None, weight: Array) -> Array:
     """Σ ω ‖y − c − wᵀBᵀx‖² over all tasks, the intercepts at their best.
 
     A difference of sums: right to the float epsilon of the labels' energy.
@@ -175,8 +180,26 @@ def squared_error(moments: TaskMoments, kernel: Array, weight: Array) -> Array:
     return jnp.sum(jnp.maximum(moments.energy - explained, 0.0))
 
 
-def _centred(moments: TaskMoments, kernel: Array) -> tuple[Array, Array]:
+def error_of_heads(moments: TaskMoments, kernel: Array | None, heads: Heads) -> Array:
+    """Returns `[]` (1/N) Σ ω ‖y − prediction‖² of heads that were fitted to other rows.
+
+    Right to the float epsilon of the labels' energy, as `squared_error`.
+    """
+    mean = _features_of(moments.mean, kernel)  # [M, K]
+    predicted = jnp.einsum("mk,mko->mo", mean, heads.weight, precision=_PRECISION) + heads.bias
+    level = jnp.sum(moments.count[:, None] * (moments.label_mean - predicted) ** 2)
+    return (squared_error(moments, kernel, heads.weight) + level) / total_count(moments)
+
+
+def _features_of(inputs: Array, kernel: Array | None) -> Array:
+    """Features `[M, K]` of inputs `[M, D]`."""
+    return inputs if kernel is None else jnp.matmul(inputs, kernel, precision=_PRECISION)
+
+
+def _centred(moments: TaskMoments, kernel: Array | None) -> tuple[Array, Array]:
     """Centred Gram matrices `[M, K, K]` and moments `[M, K, O]` of the features."""
+    if kernel is None:
+        return moments.gram, moments.moment
     half = jnp.matmul(moments.gram, kernel, precision=_PRECISION)  # [M, D, K]
     gram = jnp.einsum("dk,mdl->mkl", kernel, half, precision=_PRECISION)
     return gram, jnp.einsum("dk,mdo->mko", kernel, moments.moment, precision=_PRECISION)

@@ -1,14 +1,16 @@
 """The objective's λ, chosen on held-out source rows along a warm-started path of fits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from amtl_jax.encoding import encode_live
+from amtl_jax.fitting.joined_moments import join_moments
+from amtl_jax.fitting.moments import TaskMoments
 from amtl_jax.fitting.objective import mean_squared_error
-from amtl_jax.types import Array, FitResult, Fitter, Params, TaskBatch
+from amtl_jax.types import Array, FitResult, Fitter, MomentFit, Params, TaskBatch
 
 # Half decades of 1e-5 … 1e-1, strongest first: each fit starts from a stronger one's optimum.
 PENALTIES = tuple(10.0 ** (power / 2) for power in range(-2, -11, -1))
@@ -33,11 +35,16 @@ class PenaltyFit(NamedTuple):
     losses: Array
 
 
-def _held_out_rows(key: Array, batch: TaskBatch) -> Array:
-    """Marks a tenth of the rows that count, at least one, `[B, R]` bool."""
-    drawn = jax.random.uniform(key, batch.weight.shape, batch.weight.dtype)
-    drawn = jnp.where(batch.weight > 0, drawn, 2.0)
-    wanted = jnp.maximum(jnp.sum(batch.weight > 0) * HELD_OUT_SHARE, 1.0).astype(jnp.int32)
+def rows_for_penalty(key: Array, weight: Array) -> Array:
+    """Marks the rows that λ is chosen on: a tenth of those that count, at least one, `[B, R]` bool.
+
+    Args:
+      key: chooses them.
+      weight: `[B, R]` of packed rows.
+    """
+    drawn = jax.random.uniform(key, weight.shape, weight.dtype)
+    drawn = jnp.where(weight > 0, drawn, 2.0)
+    wanted = jnp.maximum(jnp.sum(weight > 0) * HELD_OUT_SHARE, 1.0).astype(jnp.int32)
     return drawn <= jnp.minimum(jnp.sort(drawn.ravel())[wanted - 1], 1.0)
 
 
@@ -72,22 +79,90 @@ def fit_with_penalty(
       ValueError: if the grid is empty, not positive or not strongest first.
     """
     check_penalties("fit_with_penalty", penalties)
-    dtype = batch.weight.dtype
-    grid = jnp.asarray(penalties, dtype)
-    final = len(penalties)
-    unknown = jnp.full((), jnp.nan, dtype)
-    held_out = _held_out_rows(key, batch)
+    held_out = rows_for_penalty(key, batch.weight)
     test = batch._replace(weight=jnp.where(held_out, batch.weight, 0))
 
-    def fit_at(params, index, best):
-        is_final = index == final
-        chosen = jnp.where(is_final, best, grid[jnp.minimum(index, final - 1)])
+    def fit(params, chosen, is_final):
         train = batch._replace(weight=jnp.where(held_out & ~is_final, 0, batch.weight))
         return fitter.fit(params, train, chosen)
 
     def held_out_loss_of(result):
         features = encode_live(fitter.encoder, result.params, test.x, test.weight)
         return mean_squared_error(result.heads, features, test)
+
+    return _along_path(
+        fit,
+        held_out_loss_of,
+        params,
+        warm_path=fitter.warm_path,
+        penalty=penalty,
+        held_out_loss=held_out_loss,
+        grid=jnp.asarray(penalties, batch.weight.dtype),
+    )
+
+
+def fit_moments_with_penalty(
+    fitter: MomentFit,
+    params: Params,
+    moments: TaskMoments,
+    held_out: TaskMoments | None,
+    *,
+    penalty: Array,
+    held_out_loss: Array,
+    penalties: tuple[float, ...] = PENALTIES,
+) -> PenaltyFit:
+    """`fit_with_penalty` from moments alone.
+
+    Args:
+      fitter: how to fit.
+      params: where the first fit starts.
+      moments: of the rows of the fit, less those held out.
+      held_out: of the rows that λ is chosen on, see `rows_for_penalty`; None where it is given, and
+        `moments` are those of all rows.
+      penalty: `[]` λ, NaN to choose it.
+      held_out_loss: `[]` passed through where λ is given.
+      penalties: the grid, strongest first; static.
+
+    Raises:
+      ValueError: if the grid is empty, not positive or not strongest first.
+    """
+    check_penalties("fit_moments_with_penalty", penalties)
+    grid = jnp.asarray(penalties, moments.count.dtype)
+    if held_out is None:
+        fit = fitter.fit(params, moments, penalty)
+        return PenaltyFit(fit, penalty, held_out_loss, jnp.full_like(grid, jnp.nan))
+    return _along_path(
+        lambda params, chosen, is_final: fitter.fit(
+            params, join_moments(moments, held_out, is_final), chosen
+        ),
+        lambda result: fitter.error(result, held_out),
+        params,
+        warm_path=True,
+        penalty=penalty,
+        held_out_loss=held_out_loss,
+        grid=grid,
+    )
+
+
+def _along_path(
+    fit: Callable[[Params, Array, Array], FitResult],
+    held_out_loss_of: Callable[[FitResult], Array],
+    params: Params,
+    *,
+    warm_path: bool,
+    penalty: Array,
+    held_out_loss: Array,
+    grid: Array,
+) -> PenaltyFit:
+    """The loop of `fit_with_penalty`; `fit(params, λ, is_final)` has all rows in the final fit."""
+    dtype = grid.dtype
+    final = len(grid)
+    unknown = jnp.full((), jnp.nan, dtype)
+
+    def fit_at(params, index, best):
+        is_final = index == final
+        chosen = jnp.where(is_final, best, grid[jnp.minimum(index, final - 1)])
+        return fit(params, chosen, is_final)
 
     def body(carry):
         index, following, best_params, best, best_loss, losses, misses, _ = carry
@@ -105,7 +180,7 @@ def fit_with_penalty(
         next_index = jnp.where(misses >= _PATIENCE, final, index + 1)
         return (
             jnp.where(is_final, final + 1, next_index),
-            _either(is_dead, params, result.params) if fitter.warm_path else params,
+            _either(is_dead, params, result.params) if warm_path else params,
             best_params,
             jnp.where(better, grid[jnp.minimum(index, final - 1)], best),
             jnp.where(better, loss, best_loss),

@@ -96,10 +96,29 @@ def choose_rank(
             f"got x {batch.x.shape} and max_rank={max_rank}."
         )
     moments = task_moments(batch, num_tasks=num_tasks, intercept=intercept)
-    penalty = jnp.asarray(penalty, batch.weight.dtype)
+    return choose_rank_of(
+        moments,
+        max_rank=max_rank,
+        penalty=penalty,
+        intercept=intercept,
+        num_steps=num_steps,
+        tolerance=tolerance,
+    )
+
+
+def choose_rank_of(
+    moments: TaskMoments,
+    *,
+    max_rank: int,
+    penalty: float | Array = 1e-7,
+    intercept: bool = True,
+    num_steps: int = 200,
+    tolerance: float = 1e-6,
+) -> RankChoice:
+    """`choose_rank` of the samples of these moments, with 1 <= max_rank <= D."""
     _, choice = fit_ranks(
         moments,
-        penalty,
+        jnp.asarray(penalty, moments.gram.dtype),
         max_rank=max_rank,
         intercept=intercept,
         descent=Descent(num_steps, tolerance),
