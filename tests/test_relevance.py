@@ -445,6 +445,33 @@ def test_targets_of_few_sources_are_certified(condition):
         assert size == pytest.approx(best, rel=2e-5)
 
 
+@pytest.mark.parametrize("name", ["exact copies", "near copies mixed"])
+def test_sources_that_repeat_each_other_are_certified(name):
+    """Rounding in the inverse of the basis, carried on from step to step, stopped some short."""
+    w, _ = _case(name, 50, 150)
+    targets = np.concatenate([w.T[:12], (w[:, :36:3] - 0.5 * w[:, 1:36:3]).T])
+    solve = _jit(jax.vmap(lambda target: basis_pursuit(w.T[..., None], target[:, None])))
+    found = solve(targets)
+    assert found.ok.all()
+    assert (np.sum(np.abs(np.asarray(found.nu)), axis=1)[:12] <= 1 + 1e-5).all()
+
+
+def test_exact_products_lose_nothing_to_cancellation():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((50, 150)).astype(np.float32)
+    b = (rng.standard_normal((150, 40)) * np.geomspace(1e-3, 1e3, 40)).astype(np.float32)
+    product = a.astype(float) @ b.astype(float)
+    rounded = product.astype(np.float32)
+    slices = (relevance._slices(a, axis=1), relevance._slices(-b, axis=0))
+    left = jax.jit(lambda plus: relevance._exact_product(*slices, plus=plus))(rounded)
+    lost = np.abs(left - (rounded - product)) - np.abs(rounded - product) * 2**-24
+    sizes = np.max(np.abs(a), axis=1, keepdims=True) * np.max(np.abs(b), axis=0)
+    assert (lost <= 2**-28 * sizes).all()
+    assert (np.abs(rounded - product) > 2**-24 * sizes).any()
+    twice = relevance._exact_matmul(jnp.asarray(a), jnp.asarray(b))
+    np.testing.assert_array_max_ulp(np.asarray(twice), rounded, 1)
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 def test_heads_may_be_constants_of_a_trace(name):
     sources, target = _heads(*_case("gauss"))
