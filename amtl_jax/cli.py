@@ -11,6 +11,7 @@ from amtl_jax.commands import campaign, configs, plan, predict, report, run, stu
 from amtl_jax.commands.words import Parser, Place
 from amtl_jax.cpu_threads import calm_threads
 from amtl_jax.experiment.config import ConfigError
+from amtl_jax.experiment.interrupts import heeded
 from amtl_jax.experiment.telling import (
     FAILED,
     INTERRUPTED,
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     place = Place()
     try:
         command, arguments, words = _parse(argv)
-        return command.execute(arguments, words, place)
+        with heeded():
+            return command.execute(arguments, words, place)
     except SystemExit as end:  # of the parser, of SIGTERM, or of a stranger's module
         return exit_code(end)
     except KeyboardInterrupt:

@@ -39,7 +39,10 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Way:
 def side_by_side(
     ways: Mapping[str, Callable[[], Any]], *, rounds: int, most_seconds: float = 60.0
 ) -> dict[str, np.ndarray]:
-    """Times each way once a round, in an order that turns, after a call that warms it.
+    """Times each way once a round, in a random order, after a call that warms it.
+
+    What ran before decides what is in the caches, and what memory is at hand: no way may have the
+    same one before it in every round.
 
     Args:
       ways: by name; what they return is waited for.
@@ -52,12 +55,12 @@ def side_by_side(
     for way in ways.values():
         jax.block_until_ready(way())
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    names, began = list(ways), time.perf_counter()
+    names, rng, began = list(ways), np.random.default_rng(0), time.perf_counter()
     for index in range(rounds):
         if index > 1 and time.perf_counter() - began > most_seconds:
             break
-        turn = index % len(names)
-        for name in names[turn:] + names[:turn]:
+        for place in rng.permutation(len(names)):
+            name = names[place]
             started = time.perf_counter()
             jax.block_until_ready(ways[name]())
             seconds[name].append(time.perf_counter() - started)

@@ -15,6 +15,7 @@ from amtl_jax.experiment import build
 from amtl_jax.experiment.checkpoint import Checkpoint
 from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.examples import choose_examples, image_shape, write_examples
+from amtl_jax.experiment.interrupts import stop_if_asked
 from amtl_jax.experiment.journal import Journal, Slot
 from amtl_jax.experiment.model import save_model
 from amtl_jax.experiment.observer import LogObserver, Observer, Plan
@@ -226,6 +227,7 @@ def _run_seed(
         rounds: list[Checkpoint] = []
         last = num_rounds(setting, arm) - 1
         for index in range(last + 1):
+            stop_if_asked()
             slot = Slot(seed, arm, index)
             one = restored.pop(slot, None)
             is_restored = one is not None

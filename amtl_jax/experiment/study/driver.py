@@ -13,6 +13,7 @@ from amtl_jax.data.image_tasks import task_names
 from amtl_jax.experiment.checkpoint import CheckpointError
 from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.image_problem import input_shape, read_image_tasks
+from amtl_jax.experiment.interrupts import stop_if_asked
 from amtl_jax.experiment.on_mesh import keep_programs
 from amtl_jax.experiment.representation import module_text
 from amtl_jax.experiment.study.all_data import all_data_program
@@ -150,6 +151,7 @@ def _all_units(
                     f"{context.corruption}, budget {context.budget:,}, seed {context.seed}"
                 )
             for unit, result in computed(todo):
+                stop_if_asked()  # its file is written
                 results[unit] = result
                 done += 1
                 observer.kept(result.rows)
