@@ -65,10 +65,24 @@ def test_ways_take_turns_and_their_ratio_is_that_of_their_rounds():
         return call
 
     seconds = timing.side_by_side({"a": way("a", 0.01), "b": way("b", 0.03)}, rounds=4)
-    assert calls == ["a", "b", "a", "b", "b", "a", "a", "b", "b", "a"]
+    assert calls[:2] == ["a", "b"]  # warm
+    rounds = [calls[start : start + 2] for start in range(2, 10, 2)]
+    assert all(sorted(one) == ["a", "b"] for one in rounds)
+    assert {one[0] for one in rounds} == {"a", "b"}
     middle, low, high = timing.ratio_to(seconds, "a")["b"]
     assert 1.5 < low <= middle <= high
     assert timing.ratio_to(seconds, "a")["a"] == (1, 1, 1)
+
+
+def test_no_way_has_the_same_one_before_it_in_every_round():
+    calls = []
+    names = ("a", "b", "c")
+    ways = {name: lambda name=name: calls.append(name) for name in names}
+    timing.side_by_side(ways, rounds=12)
+    assert len(calls) == 3 * 13
+    for name in names:
+        before = {calls[at - 1] for at in range(4, len(calls)) if calls[at] == name}
+        assert before - {name} == set(names) - {name}
 
 
 def test_no_round_begins_after_the_time_is_up():

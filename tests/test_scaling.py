@@ -146,8 +146,8 @@ def test_an_axis_is_measured_with_the_padding_of_its_blocks():
     assert [(point.operation, point.value) for point in measured.points] == [
         (operation, value) for operation in axis.operations for value in (100, 2_000)
     ]
-    # 100 rows of 4 tasks: blocks of 16, at most 4 + 96 // 16 = 10 of them; and of 168 for 2,000 rows,
-    # three for 500 of a task, at most 4 + 1,996 // 168 = 15.
+    # 100 rows of 4 tasks: blocks of 16, at most 4 + 96 // 16 = 10 of them; and 2,000 rows: blocks
+    # of 168, three for 500 of a task, at most 4 + 1,996 // 168 = 15.
     assert [point.stored for point in measured.points] == [1.6, 15 * 168 / 2000] * 3
     assert all(0 < point.seconds <= point.median for point in measured.points)
     assert [slope.operation for slope in measured.slopes] == list(axis.operations)

@@ -18,7 +18,7 @@ _asked = threading.Event()
 def heeded() -> Iterator[None]:
     """Remembers Ctrl-C for `stop_if_asked` while the block runs.
 
-    Where somebody else handles it, or in a thread, where Python handles no signals, nothing changes.
+    Nothing changes where somebody else handles it, nor in a thread, which gets no signals.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

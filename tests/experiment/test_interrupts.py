@@ -1,5 +1,6 @@
 """Ctrl-C where Python forgets it."""
 
+import contextlib
 import signal
 import threading
 
@@ -16,10 +17,8 @@ class Deaf(Observer):
 
     def began(self, slot):
         if slot.index == 0:
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
-            except KeyboardInterrupt:
-                pass
 
 
 @pytest.mark.parametrize("is_heeded", [True, False])
