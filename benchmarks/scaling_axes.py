@@ -1,6 +1,5 @@
 """What is varied to see how costs grow, and the measurement of one axis."""
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from amtl_jax.scale.mesh import make_mesh, place_batch
+from amtl_jax.scale.mesh import in_force, make_mesh, place_batch
 from benchmarks import head_ways
 from benchmarks.jobs import Job, time_jobs
 from benchmarks.slopes import Point, Slope, number, slope_of, slope_text
@@ -173,16 +172,15 @@ def _jobs(problem: Problem, operations: Sequence[str]) -> tuple[list[Job], float
     rows = head_ways.make_rows(num_tasks, width, num_rows, largest=largest)
     batch = head_ways.packed(rows)
     stored = batch.weight.size / num_rows
-    in_force = contextlib.nullcontext()
-    if devices is not None:
-        mesh = make_mesh(tasks=devices)
-        batch, in_force = place_batch(batch, mesh), jax.set_mesh(mesh)
+    mesh = None if devices is None else make_mesh(tasks=devices)
+    if mesh is not None:
+        batch = place_batch(batch, mesh)
     makers = {
         STATISTICS: lambda: statistics_job(rows, batch),
         SOLUTION: lambda: solution_job(rows, batch),
         GRADIENT: lambda: pass_job(batch, num_tasks, num_rows),
     }
-    with in_force:
+    with in_force(mesh):
         return [makers[operation]() for operation in operations], stored
 
 

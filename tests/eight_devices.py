@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ import numpy as np
 import amtl_jax as amtl
 from amtl_jax.encoding import encode_live
 from amtl_jax.experiment.buying import buy
-from amtl_jax.experiment.config import ScaleConfig
+from amtl_jax.experiment.config import EncoderConfig, FitConfig, ScaleConfig
 from amtl_jax.experiment.on_mesh import jit_round
+from amtl_jax.experiment.preview import preview
 from amtl_jax.experiment.study.cases import batched, several
 from amtl_jax.scale.mesh import make_mesh, place_batch, place_whole
 from amtl_jax.sharded import num_parts
@@ -206,14 +208,14 @@ def purchases():
     source = amtl.CallableSource(draw, made.names, input_shape=(6,))
     data = amtl.SyntheticConfig("dup", num_tasks=NUM_SOURCES)
     config = amtl.Config("some", data, num_target=NUM_TARGET, budget=BUDGET, block_rows=4)
-    alone = buy(config, source, None, key, counts, target).batch
+    alone = buy(config, SimpleNamespace(source=source), None, key, counts, target).samples
     arrays = {f"alone/{name}": leaf for name, leaf in alone._asdict().items()}
     facts = {"asked": len(asked), "twice": len(asked) - len(set(asked)), "live": {}}
     asked.clear()
-    again = amtl.CallableSource(draw, made.names, input_shape=(6,))
+    again = SimpleNamespace(source=amtl.CallableSource(draw, made.names, input_shape=(6,)))
     for lengths in (1, 8):
         own = dataclasses.replace(config, scale=ScaleConfig(data=8, lengths=lengths))
-        batch = buy(own, again, mesh_of("data_8"), key, counts, target).batch
+        batch = buy(own, again, mesh_of("data_8"), key, counts, target).samples
         arrays |= {f"{lengths}/{name}": leaf for name, leaf in batch._asdict().items()}
         shards = sorted(batch.weight.addressable_shards, key=lambda one: one.index[0].start)
         live = [int(np.asarray(one.data).any(axis=1).sum()) for one in shards]
@@ -221,6 +223,24 @@ def purchases():
     facts["asked_on_mesh"] = len(asked)
     facts["twice"] += len(asked) - len(set(asked))
     return {name: np.asarray(leaf) for name, leaf in arrays.items()}, facts
+
+
+def dry_run():
+    """What a dry run of eight devices says of its batch and of a round's fit."""
+    config = amtl.Config(
+        "some",
+        amtl.SyntheticConfig("dup", num_tasks=NUM_SOURCES, input_dim=6, num_features=2),
+        num_target=NUM_TARGET,
+        budget=BUDGET,
+        schedule=(0.5, 0.5),
+        encoder=EncoderConfig(num_features=2),
+        fit=FitConfig(num_steps=5, penalties=(1e-2, 1e-3)),
+        arms=("uniform",),
+        block_rows=4,
+        scale=ScaleConfig(data=8),
+    )
+    found = preview(config)
+    return {"blocks": found.batch_shape[0], "seconds": found.cost.seconds}
 
 
 def campaigns():
@@ -254,6 +274,7 @@ def main(folder):
         arrays |= {f"{name}/{key}": value for key, value in found.items()}
     found, facts["purchases"] = purchases()
     arrays |= {f"purchases/{key}": value for key, value in found.items()}
+    facts["dry_run"] = dry_run()
     found, facts["campaigns"] = campaigns()
     arrays |= {f"campaigns/{key}": value for key, value in found.items()}
     np.savez(Path(folder) / "arrays.npz", **arrays)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eight_devices import BUDGET, FEATURES, FITS, MESHES, NUM_TARGET, ROUNDS
+from eight_devices import BUDGET, FEATURES, FITS, MESHES, NUM_SOURCES, NUM_TARGET, ROUNDS
 
 from amtl_jax.types import Heads, HeadStats, TaskBatch
 
@@ -126,3 +126,10 @@ def test_with_more_lengths_early_rounds_keep_the_devices_busy(found):
     """Blocks with rows on each device, when half of the budget is spent."""
     live = found[1]["purchases"]["live"]
     assert live == {"1": [14, 14, 14, 14, 1, 0, 0, 0], "8": [9, 9, 9, 9, 9, 9, 3, 0]}
+
+
+def test_a_dry_run_times_a_round_on_the_devices(found):
+    facts = found[1]["dry_run"]
+    room = NUM_SOURCES + 1 + (BUDGET + NUM_TARGET - NUM_SOURCES - 1) // 4
+    assert facts["blocks"] == room + -room % DEVICES
+    assert facts["seconds"] > 0

@@ -11,12 +11,14 @@ import numpy as np
 
 from amtl_jax.allocation import allocate
 from amtl_jax.experiment import build
-from amtl_jax.experiment.config import Config, chunk_blocks_of
+from amtl_jax.experiment.buying import buy
+from amtl_jax.experiment.config import Config
 from amtl_jax.experiment.observer import Observer
 from amtl_jax.experiment.representation import build_fitter
 from amtl_jax.experiment.rounds import Setting, num_rounds, prepare
-from amtl_jax.experiment.streamed import chunks_of, stream_campaign
+from amtl_jax.experiment.streamed import chunks_of
 from amtl_jax.round_moments import RoundMoments
+from amtl_jax.scale.mesh import in_force
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import LearnerState, TaskBatch
 
@@ -134,12 +136,14 @@ def preview(config: Config, *, encoder: Any = None) -> Preview:
     else:
         chunks = chunks_of(config, problem, jax.random.key(0), _whole_counts(setting))
         shape, num_chunks = (*chunks.shape, *problem.source.input_shape), len(chunks)
+    with in_force(setting.mesh):
+        cost = _cost(setting, samples)
     return found._replace(
         batch_shape=shape,
         batch_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(samples)),
         num_chunks=num_chunks,
         num_fits=_num_fits(setting),
-        cost=_cost(setting, samples),
+        cost=cost,
         draw_seconds=draw_seconds,
     )
 
@@ -166,13 +170,9 @@ def _whole_counts(setting: Setting) -> np.ndarray:
 
 def _whole_batch(setting: Setting) -> TaskBatch | RoundMoments:
     """The samples of that round: the fullest there is."""
-    config, problem = setting.config, setting.problem
     key, counts = jax.random.key(0), _whole_counts(setting)
-    target = problem.draw_target(jax.random.key(1))
-    if chunk_blocks_of(config.data) is not None:
-        return stream_campaign(config, problem, target, key, counts)
-    rows = problem.source.draw(key, counts)
-    return build.pack_campaign(config, rows, target, problem.source)
+    target = setting.problem.draw_target(jax.random.key(1))
+    return buy(setting.config, setting.problem, setting.mesh, key, counts, target).samples
 
 
 def _num_fits(setting: Setting) -> tuple[int, int]:
@@ -204,7 +204,7 @@ def _cost(setting: Setting, samples: TaskBatch | RoundMoments) -> Cost:
         # With λ given, the first round is a fit from its own start, like any later one.
         state = _state(setting)
         state = state._replace(penalty=_penalty(config), held_out_loss=jnp.zeros(()))
-        cost = _timed(setting.tell, jax.random.key(0), state, samples)
+        cost = _timed(jax.jit(setting.learner.tell), jax.random.key(0), state, samples)
         return cost._replace(seconds=cost.seconds / _fits_of_a_round(config))
     longer = _short_fit(setting, some, samples)
     # What a fit does once, such as its last heads, is in both and drops out.

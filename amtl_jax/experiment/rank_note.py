@@ -1,6 +1,5 @@
 """Whether the number of features that a config gives is enough, as far as a round's rows tell."""
 
-import contextlib
 import math
 from collections.abc import Callable
 
@@ -10,12 +9,11 @@ import numpy as np
 from amtl_jax.experiment import build
 from amtl_jax.experiment.buying import buy
 from amtl_jax.experiment.checkpoint import Checkpoint
-from amtl_jax.experiment.config import chunk_blocks_of
 from amtl_jax.experiment.rounds import Setting
-from amtl_jax.experiment.streamed import stream_campaign
 from amtl_jax.fitting.moments import TaskMoments
 from amtl_jax.rank_choice import has_moments, rank_doubt
-from amtl_jax.scale.mesh import place_whole
+from amtl_jax.round_moments import RoundMoments
+from amtl_jax.scale.mesh import in_force, place_whole
 from amtl_jax.types import Array, TaskBatch
 
 
@@ -34,10 +32,9 @@ def rank_checker(setting: Setting) -> Callable[[Array, Checkpoint], Checkpoint]:
         config, problem, counts = setting.config, setting.problem, np.asarray(one.state.spent)
         target = problem.draw_target(jax.random.fold_in(root, build.TARGET_KEY))
         key = jax.random.fold_in(root, build.DATA_KEY)
-        if chunk_blocks_of(config.data) is None:
-            samples = buy(config, problem.source, setting.mesh, key, counts, target).batch
-        else:
-            samples = stream_campaign(config, problem, target, key, counts).moments
+        samples = buy(config, problem, setting.mesh, key, counts, target).samples
+        if isinstance(samples, RoundMoments):
+            samples = samples.moments
         return with_rank_warning(setting, one, samples, told)
 
     return with_warning
@@ -54,7 +51,7 @@ def with_rank_warning(
     if not _is_checked(setting):
         return one
     noise, mesh = one.state.task_noise if setting.config.fit.weigh_noise else None, setting.mesh
-    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+    with in_force(mesh):
         text = rank_doubt(
             samples,
             setting.encoder.num_features,

@@ -17,7 +17,7 @@ from amtl_jax.experiment import build
 from amtl_jax.experiment.baselines import pooled_round, target_only_round
 from amtl_jax.experiment.buying import buy
 from amtl_jax.experiment.checkpoint import Checkpoint
-from amtl_jax.experiment.config import Config, ConfigError, chunk_blocks_of
+from amtl_jax.experiment.config import Config, ConfigError
 from amtl_jax.experiment.evaluate import error_of, evaluate
 from amtl_jax.experiment.journal import Slot
 from amtl_jax.experiment.observer import Observer
@@ -26,7 +26,6 @@ from amtl_jax.experiment.predictor import predictor
 from amtl_jax.experiment.problem import Problem
 from amtl_jax.experiment.records import NOT_BUYING, TARGET_ONLY, number, round_record
 from amtl_jax.experiment.representation import build_encoder
-from amtl_jax.experiment.streamed import stream_campaign
 from amtl_jax.experiment.study_checks import refuse_study_values
 from amtl_jax.strategies.one_of import choose
 from amtl_jax.types import Array, Encoder, Evidence, Learner, LearnerState, RoundInfo
@@ -203,20 +202,15 @@ def teller(setting: Setting, root: Array, target: Rows) -> Callable[..., Any]:
             return choose(state, rule), info
         bought = np.asarray(state.spent) + counts
         config, problem = setting.config, setting.problem
+        chooses = key if np.isnan(state.penalty) else None
         try:
-            if chunk_blocks_of(config.data) is None:
-                rows = buy(config, problem.source, setting.mesh, data_key, bought, target)
-                # A label that is missing was paid with the others of its row.
-                samples, own = rows.batch, (bought,) if rows.is_weighted else ()
-            else:
-                chooses = key if np.isnan(state.penalty) else None
-                samples = stream_campaign(config, problem, target, data_key, bought, chooses)
-                own = (bought,)
+            rows = buy(config, problem, setting.mesh, data_key, bought, target, chooses)
         except ValueError as error:
             raise RunError(
                 f"Round {slot.index + 1} of {slot.arm}, seed {slot.seed}: {error}"
             ) from error
-        told = jax.block_until_ready(setting.tell(key, state, samples, *own))
+        own = () if rows.shows_counts else (bought,)
+        told = jax.block_until_ready(setting.tell(key, state, rows.samples, *own))
         if slot.index == 0:
             shared[name] = told
         return told

@@ -1,5 +1,9 @@
 """The mesh of a computation, and a batch of samples on it."""
 
+import contextlib
+from contextlib import AbstractContextManager
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +56,11 @@ def make_mesh(*, targets: int = 1, tasks: int = 1, data: int = 1) -> Mesh:
         axis_types=(AxisType.Auto,) * len(shape),
         devices=devices[:wanted],
     )
+
+
+def in_force(mesh: Mesh | None) -> AbstractContextManager[Any]:
+    """Has what is compiled in the block divide its work over a mesh, where there is one."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def whole_blocks(num_blocks: int, mesh: Mesh) -> int:
