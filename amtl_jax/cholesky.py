@@ -49,21 +49,19 @@ def _cholesky(system: Array, lift: Array) -> Array:
     return jax.lax.linalg.cholesky(raised, symmetrize_input=False)
 
 
-def inverse_diagonal(factor: Array) -> Array:
-    """Diagonal of `(LLᵀ)⁻¹`: the squared columns of L⁻¹.
+def lower_inverse(factor: Array) -> Array:
+    """Inverts a lower triangle.
 
-    L is inverted by halves, `[[P, 0], [Q, R]]⁻¹ = [[P⁻¹, 0], [−R⁻¹QP⁻¹, R⁻¹]]`: nearly all of it is
-    matmuls, where substitution for K right-hand sides takes three times as long.
+    By halves, `[[P, 0], [Q, R]]⁻¹ = [[P⁻¹, 0], [−R⁻¹QP⁻¹, R⁻¹]]`: nearly all of it is matmuls, where
+    substitution for K right-hand sides takes three times as long.
 
     Args:
       factor: `[K, K]` lower L.
 
     Returns:
-      `[K]`.
+      `[K, K]` L⁻¹, lower.
     """
-    return jnp.sum(
-        jnp.square(_inverse(factor, max(_LEAF, -(-len(factor) // _MOST_LEAVES)))), axis=0
-    )
+    return _inverse(factor, max(_LEAF, -(-len(factor) // _MOST_LEAVES)))
 
 
 def _inverse(factor: Array, leaf: int) -> Array:

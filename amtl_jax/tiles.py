@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from amtl_jax.types import Array
 
-_NUMBERS = 1 << 17  # of a tile: half a megabyte in float32
+_NUMBERS = 1 << 16  # of a tile: a quarter of a megabyte in float32
 
 
 def tile_size(numbers: int) -> int:

@@ -1,4 +1,4 @@
-"""Factors of systems that float32 can and cannot factor, and the diagonal of the inverse."""
+"""Factors of systems that float32 can and cannot factor, and the inverse of a factor."""
 
 import chex
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amtl_jax.cholesky import inverse_diagonal, raised_cholesky
+from amtl_jax.cholesky import lower_inverse, raised_cholesky
 
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -26,7 +26,11 @@ def test_the_factor_and_the_inverse_against_float64(size):
     assert lift == pytest.approx(4 * EPSILON)
     assert (np.triu(factor, 1) == 0).all()
     np.testing.assert_allclose(factor @ factor.T, system, atol=3e-6)
-    np.testing.assert_allclose(inverse_diagonal(factor), np.diag(np.linalg.inv(system)), rtol=2e-4)
+    inverse = lower_inverse(factor)
+    assert (np.triu(inverse, 1) == 0).all()
+    np.testing.assert_allclose(inverse @ factor, np.eye(size), atol=1e-5)
+    found = jnp.sum(jnp.square(inverse), axis=0)
+    np.testing.assert_allclose(found, np.diag(np.linalg.inv(system)), rtol=2e-4)
 
 
 def test_a_singular_system_is_raised_by_no_more_than_it_needs():
