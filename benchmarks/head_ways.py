@@ -10,6 +10,7 @@ import numpy as np
 
 import amtl_jax as amtl
 from amtl_jax.cpu_threads import num_cpus
+from amtl_jax.packing import default_block_rows
 from amtl_jax.scale.mesh import make_mesh, place_batch, place_whole
 from benchmarks.timing import Way, compiled
 
@@ -77,9 +78,19 @@ def in_float64(rows: HeadRows) -> np.ndarray:
     return np.stack(heads)
 
 
-def packed(rows: HeadRows) -> amtl.TaskBatch:
-    """The rows in blocks, as many and as large as the library chooses."""
-    return amtl.pack(rows.x, rows.y, rows.task, num_tasks=len(rows.ridge))
+def packed(rows: HeadRows, *, has_padding: bool = True) -> amtl.TaskBatch:
+    """The rows in blocks as large as the library chooses.
+
+    Args:
+      rows: of all tasks.
+      has_padding: as many blocks as any split of the rows over the tasks could need, as the library
+        chooses; otherwise as many as these rows need.
+    """
+    num_tasks = len(rows.ridge)
+    size = default_block_rows(len(rows.x), num_tasks)
+    least = int(np.sum(-(-np.diff(rows.first) // size)))
+    num_blocks = None if has_padding else least
+    return amtl.pack(rows.x, rows.y, rows.task, num_tasks=num_tasks, num_blocks=num_blocks)
 
 
 def statistics_of(batch: amtl.TaskBatch, *, num_tasks: int) -> amtl.HeadStats:
@@ -109,12 +120,17 @@ def ours(rows: HeadRows) -> dict[str, Way]:
 
 
 def on_devices(rows: HeadRows) -> dict[str, Way]:
-    """The library on all devices, which share rows and tasks; nothing where there is one."""
+    """The library on all devices, which share rows and tasks; nothing where there is one.
+
+    Devices have as many blocks each. Those of padding lie behind the others, and would leave the
+    last devices without work.
+    """
     devices = len(jax.devices())
     if devices == 1:
         return {}
     mesh = make_mesh(tasks=devices)
-    batch, ridge = place_batch(packed(rows), mesh), place_whole(rows.ridge, mesh)
+    batch = place_batch(packed(rows, has_padding=False), mesh)
+    ridge = place_whole(rows.ridge, mesh)
 
     def heads(batch: amtl.TaskBatch, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
         stats = statistics_of(batch, num_tasks=len(rows.ridge))

@@ -62,6 +62,7 @@ def describe() -> dict[str, Any]:
         "device": device.device_kind,
         "cores": num_cpus(),
         "threads": {name: os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "NPROC")},
+        "malloc": os.environ.get("GLIBC_TUNABLES"),
         "python": platform.python_version(),
         **package_versions(),
     }
