@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from amtl_jax.types import Array
 
-_NUMBERS = 1 << 16  # of a tile: a quarter of a megabyte in float32
+# Of a tile: a quarter of a megabyte in float32. XLA divides elementwise passes over more than 50 KB
+# among threads, and to wake one takes longer than the pass: an array of a solution is a fifth of this.
+_NUMBERS = 1 << 16
 
 
 def tile_size(numbers: int) -> int:
