@@ -52,7 +52,7 @@ def _cholesky(system: Array, lift: Array) -> Array:
 def lower_inverse(factor: Array) -> Array:
     """Inverts a lower triangle.
 
-    By halves, `[[P, 0], [Q, R]]⁻¹ = [[P⁻¹, 0], [−R⁻¹QP⁻¹, R⁻¹]]`: nearly all of it is matmuls, where
+    By halves, `[[P, 0], [Q, R]]⁻¹ = [[P⁻¹, 0], [−R⁻¹QP⁻¹, R⁻¹]]`: nearly all of it is matmuls, and
     substitution for K right-hand sides takes three times as long.
 
     Args:

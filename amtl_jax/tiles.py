@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from amtl_jax.types import Array
 
 # Of a tile: a quarter of a megabyte in float32. XLA divides elementwise passes over more than 50 KB
-# among threads, and to wake one takes longer than the pass: an array of a solution is a fifth of this.
+# among threads, and to wake one takes longer than the pass. Each array of a solution is a fifth.
 _NUMBERS = 1 << 16
 
 
