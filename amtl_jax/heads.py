@@ -127,21 +127,19 @@ def _solve_head(stats: HeadStats, ridge: Array, *, intercept: bool) -> Heads:
     # The transpose is the same matrix, and as LAPACK wants it: columns behind one another.
     factor, lift = raised_cholesky(system.mT)
 
-    # The variance wants L⁻¹ in any case, and a product with it costs less than a substitution. What
-    # it loses to one, of the order of the condition number, refinement wins back.
-    inverse = lower_inverse(factor)
+    solve = functools.partial(jax.scipy.linalg.cho_solve, (factor, True))
     matmul = functools.partial(jnp.matmul, precision=PRECISION)
     target = scale[:, None] * moment
-    scaled_weight = matmul(inverse.mT, matmul(inverse, target))
+    scaled_weight = solve(target)
     for _ in range(_STATS_REFINEMENTS):
         defect = target - matmul(system, scaled_weight)
-        scaled_weight += matmul(inverse.mT, matmul(inverse, defect))
+        scaled_weight += solve(defect)
 
     weight = scale[:, None] * scaled_weight
     fitted = matmul(gram, weight)
     rss = energy - 2 * jnp.sum(weight * moment, axis=0) + jnp.sum(weight * fitted, axis=0)
     # tr A⁻¹(A − P) with P the penalty and the lift; it is 0 for a feature of no spread.
-    hat_trace = jnp.sum(1.0 - (penalty + lift) * jnp.sum(jnp.square(inverse), axis=0))
+    hat_trace = jnp.sum(1.0 - (penalty + lift) * jnp.sum(jnp.square(lower_inverse(factor)), axis=0))
     freedom = jnp.maximum(stats.count - intercept - hat_trace, 1.0)
     return Heads(
         weight=weight,
