@@ -35,7 +35,9 @@ def git_revision(folder: Path) -> str | None:
     """
     if not (folder / ".git").exists():
         return None
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    # It must not take the lock of an index that somebody is committing from.
+    command = ["git", "--no-optional-locks", "-C", str(folder)]
+    command += ["describe", "--always", "--dirty", "--abbrev=40"]
     command += ["--exclude=*"]  # a commit, not how far it is from a tag
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE)
