@@ -100,6 +100,8 @@ def test_summary(whole):
     assert summary["seeds"] == [0, 1]
     assert summary["device"] == jax.devices()[0].device_kind
     assert summary["versions"] == package_versions()
+    packages = {"amtl_jax", "jax", "jaxlib", "flax", "optax", "numpy"}
+    assert set(summary["versions"]) - {"git revision"} == packages
     lines = metrics_of(whole[0])
     for arm, found in summary["strategies"].items():
         assert found["samples_total"] == (0 if arm == "target_only" else 200)
