@@ -170,7 +170,7 @@ def _jobs(problem: Problem, operations: Sequence[str]) -> tuple[list[Job], float
     """A job of every operation, which share the packed rows; and the rows stored, a row."""
     num_tasks, num_rows, width, largest, devices = problem
     rows = head_ways.make_rows(num_tasks, width, num_rows, largest=largest)
-    batch = head_ways.packed(rows)
+    batch = head_ways.packed(rows, has_padding=devices is None)
     stored = batch.weight.size / num_rows
     mesh = None if devices is None else make_mesh(tasks=devices)
     if mesh is not None:
